@@ -125,7 +125,7 @@ static bool unit_is(const draft *d, const char *unit, size_t n)
     static const uint32_t factors[] = {1, 60, 3600, 86400};
     int size = mbus_unit_text(&d->record, text, sizeof text);
 
-    if (d->time_unit || (n == 1 && *unit == 's'))
+    if (d->time_unit) /* "s" itself means any of them: seconds first, then what the value is a multiple of */
         return size == 1 && *text == 's' && d->record.number.factor == factors[d->time_unit];
     return size == (int)n && memcmp(text, unit, n) == 0;
 }
