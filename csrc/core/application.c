@@ -149,6 +149,20 @@ static int open_payload(mbus_telegram *t)
         t->records.position = (uint16_t)(t->body + 8); /* enhanced selection: records that must match too */
         t->records.structure = MBUS_PAYLOAD_COMMAND;
         return MBUS_OK;
+    case MBUS_PAYLOAD_FORMAT: /* LF, format signature, record headers */
+        if (left < 3 || t->records.bytes[t->body] != left - 1)
+            return fail(t, MBUS_E_HEADER_TOO_SHORT, t->body);
+        if (mbus_crc(t->records.bytes + t->body + 3, left - 3) != number16(t->records.bytes + t->body + 1, false))
+            return fail(t, MBUS_E_BAD_CRC, t->body + 1u);
+        t->records.position = (uint16_t)(t->body + 3);
+        t->records.structure = MBUS_PAYLOAD_FORMAT;
+        return MBUS_OK;
+    case MBUS_PAYLOAD_ERROR: /* F0: records follow that describe it */
+        if (left && t->records.bytes[t->body] == 0xF0) {
+            t->records.position = (uint16_t)(t->body + 1);
+            t->records.structure = MBUS_PAYLOAD_RECORDS;
+        }
+        return MBUS_OK;
     case MBUS_PAYLOAD_COMPACT:
         return fail(t, MBUS_E_UNKNOWN_FORMAT, t->body);
     case MBUS_PAYLOAD_ALARM:
@@ -341,8 +355,7 @@ static unsigned text_length(const uint8_t *p, unsigned n)
     return n > 0 && p[0] >= 1 && p[0] < n && is_printable(p + 1, p[0]) ? p[0] + 1u : 0;
 }
 
-/* Bytes of data that follow a VIB, from the DIF alone; -1 where LVAR is reserved or missing. */
-static int data_size(unsigned field, const uint8_t *p, unsigned n)
+int record_data_size(unsigned field, const uint8_t *p, unsigned n)
 {
     static const int8_t sizes[16] = {0, 1, 2, 3, 4, 4, 6, 8, 0, 1, 2, 3, 4, -1, 6, 0};
 
@@ -359,9 +372,9 @@ static int data_size(unsigned field, const uint8_t *p, unsigned n)
     return p[0] == 0xF5 ? 1 + 48 : p[0] == 0xF6 ? 1 + 64 : -1;
 }
 
-static bool data_fits(const mbus_record *r, const uint8_t *p, unsigned n)
+static bool data_fits(const mbus_cursor *c, const mbus_record *r, const uint8_t *p, unsigned n)
 {
-    int size = data_size(r->field, p, n);
+    int size = c->structure == MBUS_PAYLOAD_FORMAT ? 0 : record_data_size(r->field, p, n);
     return size >= 0 && (unsigned)size <= n;
 }
 
@@ -375,7 +388,7 @@ static int read_plain_text(mbus_cursor *c, mbus_record *r)
 
     if (text) {
         chain = extended ? chain_length(p + text, n - text) : 0;
-        if ((!extended || (chain && chain <= VIFE_MAX)) && data_fits(r, p + text + chain, n - text - chain)) {
+        if ((!extended || (chain && chain <= VIFE_MAX)) && data_fits(c, r, p + text + chain, n - text - chain)) {
             r->text = p + 1;
             r->text_length = (uint8_t)(text - 1);
             c->position = (uint16_t)(c->position + text + chain);
@@ -384,7 +397,7 @@ static int read_plain_text(mbus_cursor *c, mbus_record *r)
     }
     chain = extended ? chain_length(p, n) : 0;
     text = text_length(p + chain, n - chain);
-    if (extended && chain && chain <= VIFE_MAX && text && data_fits(r, p + chain + text, n - chain - text)) {
+    if (extended && chain && chain <= VIFE_MAX && text && data_fits(c, r, p + chain + text, n - chain - text)) {
         r->text = p + chain + 1;
         r->text_length = (uint8_t)(text - 1);
         c->position = (uint16_t)(c->position + chain + text);
@@ -569,7 +582,8 @@ static int read_data(mbus_cursor *c, mbus_record *r)
 {
     const uint8_t *p = c->bytes + c->position;
     unsigned n = left_of(c);
-    int size = is_without_data(r) ? 0 : data_size(r->field, p, n);
+    bool none = c->structure == MBUS_PAYLOAD_FORMAT || is_without_data(r);
+    int size = none ? 0 : record_data_size(r->field, p, n);
 
     if (size < 0)
         return stop(c, n ? MBUS_E_RESERVED_LVAR : MBUS_E_DATA_END, c->position);
@@ -636,7 +650,7 @@ int mbus_next(mbus_cursor *c, mbus_record *r)
 {
     if (c->structure == MBUS_PAYLOAD_FIXED)
         return next_fixed(c, r);
-    if (c->structure == MBUS_PAYLOAD_RECORDS || c->structure == MBUS_PAYLOAD_COMMAND)
+    if (c->structure == MBUS_PAYLOAD_RECORDS || c->structure == MBUS_PAYLOAD_COMMAND || c->structure == MBUS_PAYLOAD_FORMAT)
         return next_variable(c, r);
     return 0;
 }

@@ -285,6 +285,41 @@ int mbus_next(mbus_cursor *cursor, mbus_record *record);
  * Begin with *state = 0. Those after a manufacturer specific VIFE are not reported. */
 int mbus_next_vife(const mbus_record *record, unsigned *state, unsigned *code);
 
+/* ------------------------------------------------------------------ compact profiles (Annex F) */
+
+typedef struct mbus_profile {
+    mbus_record record;
+    const uint8_t *next, *end;
+    uint8_t mode, spacing, spacing_unit, field;
+    bool inverse, has_base;
+    int64_t sum;         /* on the wire's scale */
+    mbus_type time_type; /* NONE: no base time */
+    mbus_time base_time;
+    unsigned taken;
+} mbus_profile;
+
+/* Opens a record with VIFE 13, 1E or 1F; base value and base time are looked up in its telegram. */
+int mbus_profile_open(const mbus_telegram *telegram, const mbus_record *record, mbus_profile *profile);
+
+/* Takes the next element, with its storage number and, where there is a base time, its time: 1, 0 at the end, or an error. */
+int mbus_profile_next(mbus_profile *profile, mbus_record *element, mbus_time *time, mbus_type *time_type);
+
+/* ------------------------------------------------------------------ format and compact frames (Annex G) */
+
+/* CRC-16 of EN 13757, as radio frames, format signatures and full-frame CRCs use it. */
+uint16_t mbus_crc(const uint8_t *bytes, size_t n);
+
+/* The record headers of a full or a format frame, one after another, and their signature. Returns their size. */
+int mbus_format_of(const mbus_telegram *telegram, uint8_t *headers, size_t capacity, uint16_t *signature);
+
+/* The format signature that a compact frame asks for, or MBUS_E_UNSUPPORTED_CI. */
+int mbus_compact_signature(const mbus_telegram *telegram);
+
+/* Writes the full frame that a compact frame and its record headers stand for. Returns its size. */
+int mbus_compact_expand(const mbus_telegram *telegram, const uint8_t *headers, size_t n, uint8_t *out, size_t capacity);
+
+/* ------------------------------------------------------------------ encoding */
+
 /* Writes DIB, VIB and data of a record: field, function, storage, tariff, subunit, flags (FINAL_DIFE, HUNDRED_YEARS, SUMMER_TIME,
  * BINARY_LVAR),
  * msb_first, vib and vib_length, and by type the number, real, time, or bytes and length as on the wire. With field D, length is

@@ -26,6 +26,9 @@ uint32_t vif_unit_factor(unsigned unit);
 vife_effect vife_find(unsigned code);
 const char *vife_suffix(unsigned code); /* "" where it has none */
 
+/* Bytes of data behind a VIB by its data field, at p with n bytes left; -1 where LVAR is reserved or missing. */
+int record_data_size(unsigned field, const uint8_t *p, unsigned n);
+
 /* Decodes the data of a record whose DIB, VIB and coding are known. */
 void value_decode(mbus_record *record);
 

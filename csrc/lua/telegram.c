@@ -8,6 +8,9 @@
  *   telegram:record(position)        record | nil
  *   telegram:find{ quantity=, ... }  first record that has all of these | nil
  *   telegram:select{ ... }           array of them
+ *   telegram:profile(position)       the records that a compact profile (VIFE 13, 1E, 1F) packs | nil, err
+ *   telegram:format()                signature, record headers, for compact frames | nil, err
+ *   telegram:expand(headers)         bytes of the full frame that a compact frame stands for | nil, err
  *   core.decimal(record)             "22.0" | nil             exact text of a number
  *
  * A telegram is one userdata with its bytes; a record becomes a table when it is asked for. Positions count from 0.
@@ -620,12 +623,71 @@ static int telegram_select(lua_State *L)
     return 1;
 }
 
+/* ------------------------------------------------------------------ profiles, format and compact frames */
+
+static int telegram_profile(lua_State *L)
+{
+    telegram *self = check_telegram(L, 1);
+    lua_Integer position = luaL_checkinteger(L, 2);
+    mbus_record record, element;
+    mbus_profile profile;
+    mbus_time time;
+    mbus_type time_type;
+    char text[MBUS_TIME_TEXT_MAX];
+    lua_Integer n = 0;
+    int rc;
+
+    if (position < 0 || position > MBUS_FRAME_MAX || seek(self, (unsigned)position, &record) <= 0)
+        return luaL_argerror(L, 2, "no such record");
+    rc = mbus_profile_open(&self->t, &record, &profile);
+    if (rc != MBUS_OK)
+        return mbus_push_error(L, rc, record.position);
+    new_array(L);
+    while ((rc = mbus_profile_next(&profile, &element, &time, &time_type)) > 0) {
+        push_record(L, &element, (unsigned)position);
+        if (time_type != MBUS_TYPE_NONE) {
+            lua_pushlstring(L, text, (size_t)mbus_time_text(&time, time_type, text, sizeof text));
+            lua_setfield(L, -2, "time");
+        }
+        lua_rawseti(L, -2, ++n);
+    }
+    return 1;
+}
+
+static int telegram_format(lua_State *L)
+{
+    telegram *self = check_telegram(L, 1);
+    uint8_t headers[MBUS_DATA_MAX];
+    uint16_t signature;
+    int size = mbus_format_of(&self->t, headers, sizeof headers, &signature);
+
+    if (size < 0)
+        return mbus_push_error(L, size, self->t.body);
+    lua_pushinteger(L, signature);
+    lua_pushlstring(L, (const char *)headers, (size_t)size);
+    return 2;
+}
+
+static int telegram_expand(lua_State *L)
+{
+    telegram *self = check_telegram(L, 1);
+    size_t n;
+    const char *headers = luaL_checklstring(L, 2, &n);
+    uint8_t out[MBUS_FRAME_MAX];
+    int size = mbus_compact_expand(&self->t, (const uint8_t *)headers, n, out, sizeof out);
+
+    if (size < 0)
+        return mbus_push_error(L, size, self->t.body);
+    lua_pushlstring(L, (const char *)out, (size_t)size);
+    return 1;
+}
+
 /* ------------------------------------------------------------------ fields */
 
 enum field {
     TYPE, C, A, CI, BYTES, HEADER, ID, MANUFACTURER, MANUFACTURER_CODE, VERSION, MEDIUM, MEDIUM_NAME, ACCESS_NO, STATUS, SIGNATURE,
     SECURITY_MODE, SECONDARY_ADDRESS, MORE_RECORDS_FOLLOW, MANUFACTURER_DATA, ERROR, APPLICATION_ERROR, ALARM_STATUS,
-    APPLICATION_RESET, SELECTION, SET_BAUD_RATE, SYNCHRONIZE, GLOBAL_READOUT_REQUEST, PAYLOAD
+    APPLICATION_RESET, SELECTION, SET_BAUD_RATE, SYNCHRONIZE, GLOBAL_READOUT_REQUEST, FORMAT_SIGNATURE, PAYLOAD
 };
 
 static const struct {
@@ -651,6 +713,7 @@ static const struct {
     {"application_reset", APPLICATION_RESET},     /* subcode as hex text, "" without */
     {"selection", SELECTION},                     /* { id, manufacturer_code, version, medium } */
     {"set_baud_rate", SET_BAUD_RATE}, {"synchronize", SYNCHRONIZE}, {"global_readout_request", GLOBAL_READOUT_REQUEST},
+    {"format_signature", FORMAT_SIGNATURE},       /* what a compact frame needs the format of */
     {"payload", PAYLOAD},                         /* all bytes after the header */
 };
 
@@ -747,6 +810,8 @@ static void push_payload_field(lua_State *L, const mbus_telegram *t, enum field 
         lua_pushinteger(L, rates[t->frame.ci & 7]);
     } else if (field == SYNCHRONIZE && t->payload == MBUS_PAYLOAD_SYNCHRONIZE) {
         lua_pushboolean(L, true);
+    } else if (field == FORMAT_SIGNATURE && mbus_compact_signature(t) >= 0) {
+        lua_pushinteger(L, mbus_compact_signature(t));
     } else if (field == PAYLOAD && t->frame.type >= MBUS_FRAME_CONTROL) {
         lua_pushlstring(L, (const char *)body, n);
     }
@@ -805,6 +870,7 @@ static int push_field(lua_State *L, telegram *self, enum field field)
     case SELECTION:
     case SET_BAUD_RATE:
     case SYNCHRONIZE:
+    case FORMAT_SIGNATURE:
     case PAYLOAD:
         push_payload_field(L, t, field);
         return 1;
@@ -846,7 +912,8 @@ static int telegram_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {{"records", telegram_records}, {"each", telegram_each},     {"record", telegram_record},
-                                   {"find", telegram_find},       {"select", telegram_select}, {NULL, NULL}};
+                                   {"find", telegram_find},       {"select", telegram_select}, {"profile", telegram_profile},
+                                   {"format", telegram_format},   {"expand", telegram_expand}, {NULL, NULL}};
 
 void mbus_open_telegram(lua_State *L)
 {

@@ -337,3 +337,85 @@ describe("VIFs and VIFEs", function()
     assert.are.equal(0.005, t:record(2).value)
   end)
 end)
+
+describe("compact profiles", function()
+  --- storage, value and time of what the last record packs
+  local function profile(text)
+    local t = telegram(text)
+    local list = {}
+    for i, element in ipairs(assert(t:profile(#t - 1))) do
+      list[i] = { element.storage, element.value, element.time }
+    end
+    return list
+  end
+
+  it("hold absolute values by month (1E)", function()
+    assert.are.same({ { 33, 100000, "2010-02-01T00:00:00" }, { 34, 130000, "2010-03-01T00:00:00" } },
+      profile "86 80 81 00 6D 00 00 A0 41 11 35 84 90 81 00 03 F0 49 02 00 8D 90 81 00 83 1E 0A 34 FE A0 86 01 00 D0 FB 01 00")
+  end)
+
+  it("hold increments forward (1F) and backward (13) in time", function()
+    assert.are.same({ { 9, 12300.3, "2010-01-01T01:00:00" }, { 10, 12300.5, "2010-01-01T02:00:00" }, { 11, 12301.6, "2010-01-01T03:00:00" } },
+      profile "84 04 6D 00 20 41 11 8B 04 15 00 30 12 8D 04 95 1F 05 69 01 03 02 11")
+    assert.are.same({ { 9, 12300.5, "2010-01-01T02:00:00" }, { 10, 12300.3, "2010-01-01T01:00:00" }, { 11, 12300, "2010-01-01T00:00:00" } },
+      profile "84 04 6D 00 23 41 11 8B 04 15 16 30 12 8D 04 95 13 05 69 01 11 02 03")
+  end)
+
+  it("have no value where base or element is missing", function()
+    assert.are.same({ { 9 }, { 10 } }, profile "8D 04 95 1F 04 69 01 03 02")
+    assert.are.same({ { 9, 12300.3 }, { 10 }, { 11 } }, profile "8B 04 15 00 30 12 8D 04 95 1F 05 69 01 03 AA 11")
+    assert.are.same({ { 9, 0.3 }, { 10 }, { 11, 1.1 } }, profile "8D 04 95 1F 05 29 01 03 AA 11")
+  end)
+
+  it("know month lengths", function()
+    assert.are.same({ { 1, 1, "2024-02-29" }, { 2, 2, "2024-03-31" } }, profile "02 6C 1F 31 0D 95 1F 04 39 FE 10 20")
+    assert.are.same({ { 1, 1, "2024-01-16" }, { 2, 2, "2024-02-01" } }, profile "02 6C 01 31 0D 95 1F 04 39 FD 10 20")
+  end)
+
+  it("are refused where there is none", function()
+    local t = telegram "01 13 05"
+    assert.is_nil((t:profile(0)))
+    assert.has_error(function() t:profile(1) end)
+  end)
+end)
+
+describe("compact frames", function()
+  local full = core.long(0x08, 1, 0x78, bytes "02 02 D2 04 02 15 2E 16 02 2A 34 23")
+  local format = core.long(0x08, 1, 0x69, bytes "08 31 3B 02 02 02 15 02 2A")
+  local compact = core.long(0x08, 1, 0x79, bytes "31 3B 42 A6 D2 04 2E 16 34 23")
+
+  it("are expanded with the record headers of a full or a format frame", function()
+    for _, frame in ipairs { full, format } do
+      local signature, headers = core.telegram(frame):format()
+      assert.are.same({ 0x3B31, bytes "02 02 02 15 02 2A" }, { signature, headers })
+      local t = core.telegram(compact)
+      assert.are.same({ 0x3B31, "unknown_format" }, { t.format_signature, t.error.code })
+      assert.are.equal(core.hex(full), core.hex(t:expand(headers)))
+    end
+  end)
+
+  it("are refused with another format or a wrong CRC", function()
+    local _, err = core.telegram(compact):expand(bytes "02 02 02 15")
+    assert.are.equal("unknown_format", err.code)
+    _, err = core.telegram(core.long(0x08, 1, 0x79, bytes "31 3B 42 A6 D3 04 2E 16 34 23")):expand(bytes "02 02 02 15 02 2A")
+    assert.are.equal("bad_crc", err.code)
+    _, err = core.telegram(core.long(0x08, 1, 0x79, bytes "31 3B 42 A6 D2 04 2E 16 34")):expand(bytes "02 02 02 15 02 2A")
+    assert.are.equal("premature_end_of_data", err.code)
+    _, err = core.telegram(full):expand("")
+    assert.are.equal("unsupported", err.kind)
+  end)
+
+  it("with a long header share CI 73 with the fixed structure, which has 16 bytes", function()
+    local frame = core.long(0x08, 1, 0x73, HEADER .. bytes "31 3B 42 A6 D2 04 2E 16 34 23")
+    local t = assert(core.telegram(frame))
+    assert.are.equal("fixed_length", t.error.code)
+    local expanded = core.telegram(t:expand(bytes "02 02 02 15 02 2A"))
+    assert.are.same({ "12345678", 0x72, 123.4 }, { expanded.id, expanded.ci, expanded:record(0).value })
+  end)
+
+  it("and their record headers can be listed", function()
+    local t = core.telegram(format)
+    assert.are.same({ 3, "energy", "none" }, { #t, t:record(0).quantity, t:record(0).type })
+    assert.are.equal("bad_crc", core.telegram(core.long(0x08, 1, 0x69, bytes "08 32 3B 02 02 02 15 02 2A")).error.code)
+  end)
+end)
