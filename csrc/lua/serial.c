@@ -71,8 +71,10 @@ static bool fail(problem *why, const char *kind, const char *text)
 static const char *sys_kind(int code)
 {
     switch (code) {
-    case 2: case 3: return "not_found"; /* ERROR_FILE_NOT_FOUND, ERROR_PATH_NOT_FOUND */
-    case 5: case 32: return "busy";     /* ERROR_ACCESS_DENIED is what a port in use answers; ERROR_SHARING_VIOLATION */
+    case 2:
+    case 3: return "not_found"; /* ERROR_FILE_NOT_FOUND, ERROR_PATH_NOT_FOUND */
+    case 5:
+    case 32: return "busy"; /* ERROR_ACCESS_DENIED is what a port in use answers; ERROR_SHARING_VIOLATION */
     default: return "io";
     }
 }
@@ -170,8 +172,12 @@ static const struct {
 static const char *sys_kind(int code)
 {
     switch (code) {
-    case ENOENT: case ENOTDIR: case ENXIO: case ENODEV: return "not_found";
-    case EACCES: case EPERM: return "permission";
+    case ENOENT:
+    case ENOTDIR:
+    case ENXIO:
+    case ENODEV: return "not_found";
+    case EACCES:
+    case EPERM: return "permission";
     case EBUSY: return "busy";
     default: return "io";
     }
@@ -189,7 +195,8 @@ static bool sys_fail(problem *why, const char *doing)
 static int sys_lost(problem *why, int code)
 {
     if (code == EAGAIN || code == EWOULDBLOCK || code == EINTR) return 0;
-    why->kind = code == 0 || code == EIO || code == ENXIO || code == ENODEV || code == EPIPE || code == EBADF ? "closed" : "io";
+    why->kind =
+        code == 0 || code == EIO || code == ENXIO || code == ENODEV || code == EPIPE || code == EBADF ? "closed" : "io";
     snprintf(why->text, sizeof why->text, "the device is gone (%s)", code ? strerror(code) : "hang-up");
     return -1;
 }
@@ -202,9 +209,10 @@ static bool sys_denied(const char *path, problem *why)
     why->kind = "permission";
     if (stat(path, &st) == 0 && (st.st_mode & S_IRGRP) && (st.st_mode & S_IWGRP)) group = getgrgid(st.st_gid);
     if (group)
-        snprintf(why->text, sizeof why->text,
-                 "permission denied; members of the group \"%s\" may use it (sudo usermod -aG %s USER, then log in again)",
-                 group->gr_name, group->gr_name);
+        snprintf(
+            why->text, sizeof why->text,
+            "permission denied; members of the group \"%s\" may use it (sudo usermod -aG %s USER, then log in again)",
+            group->gr_name, group->gr_name);
     else
         snprintf(why->text, sizeof why->text, "permission denied; only its owner may use it");
     return false;
@@ -221,7 +229,8 @@ static bool sys_is_pty(int fd, const char *path)
     return strncmp(path, "/dev/ttys", 9) == 0 && strspn(path + 9, "0123456789") == 3 && strlen(path) == 12; /* macOS */
 }
 
-/* Resolves links, opens a first descriptor and locks it: before anything is changed on a port that another master uses. */
+/* Resolves links, opens a first descriptor and locks it: before anything is changed on a port that another master uses.
+ */
 static bool sys_claim(port *p, const char *path, char real[NAME_MAX_LENGTH], problem *why)
 {
     char *resolved = realpath(path, NULL);
@@ -231,7 +240,8 @@ static bool sys_claim(port *p, const char *path, char real[NAME_MAX_LENGTH], pro
     p->hold = open(real, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     if (p->hold < 0) {
         switch (errno) {
-        case EACCES: case EPERM: return sys_denied(real, why);
+        case EACCES:
+        case EPERM: return sys_denied(real, why);
         case EISDIR: return fail(why, "invalid", "not a serial port, but a folder");
         case EBUSY: return fail(why, "busy", "another program uses it");
         default: return sys_fail(why, "cannot be opened");
@@ -239,7 +249,8 @@ static bool sys_claim(port *p, const char *path, char real[NAME_MAX_LENGTH], pro
     }
     p->open = true;
     if (!isatty(p->hold)) /* EIO: a name that the kernel keeps for a port that the machine does not have */
-        return errno == EIO ? fail(why, "not_found", "no device behind this name") : fail(why, "invalid", "not a serial port");
+        return errno == EIO ? fail(why, "not_found", "no device behind this name")
+                            : fail(why, "invalid", "not a serial port");
     if (flock(p->hold, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) /* not every system can lock a device */
         return fail(why, "busy", "another program uses it");
     p->pty = sys_is_pty(p->hold, real);
@@ -280,7 +291,8 @@ static bool sys_speed(struct termios *t, int baudrate, problem *why)
 {
     for (size_t i = 0; i < sizeof speeds / sizeof *speeds; i++)
         if (speeds[i].baudrate == baudrate)
-            return (cfsetispeed(t, speeds[i].speed) == 0 && cfsetospeed(t, speeds[i].speed) == 0) || sys_fail(why, "baud rate");
+            return (cfsetispeed(t, speeds[i].speed) == 0 && cfsetospeed(t, speeds[i].speed) == 0) ||
+                   sys_fail(why, "baud rate");
     return fail(why, "invalid", "baud rate not supported");
 }
 
@@ -388,7 +400,9 @@ static bool sp_fail(problem *why, enum sp_return result, const char *doing)
     }
     why->kind = result == SP_ERR_MEM ? "io" : "invalid";
     snprintf(why->text, sizeof why->text, "%s: %s", doing,
-             result == SP_ERR_MEM ? "out of memory" : result == SP_ERR_SUPP ? "not supported" : "not a serial port");
+             result == SP_ERR_MEM    ? "out of memory"
+             : result == SP_ERR_SUPP ? "not supported"
+                                     : "not a serial port");
     return false;
 }
 
@@ -692,11 +706,16 @@ static const luaL_Reg methods[] = {
 };
 
 static const luaL_Reg metamethods[] = {
-    {"__gc", port_close}, {"__close", port_close}, {"__tostring", port_tostring}, {NULL, NULL},
+    {"__gc", port_close},
+    {"__close", port_close},
+    {"__tostring", port_tostring},
+    {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {
-    {"open", serial_open}, {"pty", serial_pty}, {NULL, NULL},
+    {"open", serial_open},
+    {"pty", serial_pty},
+    {NULL, NULL},
 };
 
 LUAMOD_API int luaopen_mbus_serial(lua_State *L);

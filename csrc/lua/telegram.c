@@ -319,7 +319,7 @@ static void set_number(lua_State *L, const mbus_record *r)
     if (r->number.factor != 1)
         set_integer(L, "factor", r->number.factor);
     if (r->number.offset)
-        set_integer(L, "offset", r->number.offset);
+        set_integer(L, "addend", r->number.offset); /* thousandths */
 }
 
 static bool is_identifier(const mbus_record *r)
@@ -377,6 +377,7 @@ static void push_record(lua_State *L, const mbus_record *r, unsigned position)
     set_integer(L, "index", position);
     set_integer(L, "position", position);
     set_integer(L, "telegram", 0);
+    set_integer(L, "offset", r->position); /* of the DIF in the frame */
     set_string(L, "function", functions[r->function]);
     set_integer(L, "storage", (lua_Integer)r->storage);
     set_integer(L, "tariff", r->tariff);
@@ -412,7 +413,7 @@ static int decimal(lua_State *L)
     number.exponent = (int16_t)lua_tointeger(L, -1);
     if (lua_getfield(L, 1, "factor") != LUA_TNIL)
         number.factor = (uint32_t)lua_tointeger(L, -1);
-    lua_getfield(L, 1, "offset");
+    lua_getfield(L, 1, "addend");
     number.offset = (int32_t)lua_tointeger(L, -1);
     switch (lua_getfield(L, 1, "raw")) {
     case LUA_TNUMBER:
