@@ -1,0 +1,325 @@
+local runtime = require "mbus.runtime"
+
+-- Runs a script in a fresh interpreter that finds the same modules; returns what it prints and how it ends.
+local function run_script(script)
+  local first = 0
+  while arg[first - 1] do first = first - 1 end
+  local name = os.tmpname()
+  local file = assert(io.open(name, "w"))
+  file:write(("package.path, package.cpath = %q, %q\n"):format(package.path, package.cpath), script)
+  file:close()
+  local pipe = assert(io.popen(("'%s' '%s' 2>&1"):format(arg[first], name)))
+  local output = pipe:read "a"
+  local _, how, code = pipe:close()
+  os.remove(name)
+  return output, how .. " " .. code
+end
+
+local function open_handles()
+  local count = 0
+  runtime.luv().walk(function(handle) if not handle:is_closing() then count = count + 1 end end)
+  return count
+end
+
+describe("mbus.runtime", function()
+  local before
+
+  before_each(function() before = open_handles() end)
+
+  after_each(function()
+    runtime.run()
+    assert.equal(before, open_handles())
+  end)
+
+  it("sleeps at least as long as asked", function()
+    for _, seconds in ipairs { 0.0001, 0.001, 0.0015, 0.01 } do
+      for _ = 1, 5 do
+        local start = runtime.now()
+        runtime.sleep(seconds)
+        local slept = runtime.now() - start
+        assert.is_true(slept >= seconds, slept)
+        assert.is_true(slept < seconds + 0.5, slept)
+      end
+    end
+    runtime.sleep(0)
+  end)
+
+  it("sleeps as long while the loop is busy", function()
+    local idle = runtime.luv().new_idle()
+    finally(function() runtime.close(idle) end)
+    idle:start(function() end)
+    for phase = 1, 20 do                    -- libuv counts whole milliseconds
+      local start = runtime.now() + phase / 10000
+      repeat until runtime.now() >= start
+      runtime.sleep(0.0013)
+      assert.is_true(runtime.now() - start >= 0.0013)
+    end
+  end)
+
+  it("lets coroutines wait at the same time", function()
+    local start, done = runtime.now(), 0
+    for _ = 1, 20 do
+      runtime.spawn(function()
+        runtime.sleep(0.05)
+        done = done + 1
+      end)
+    end
+    assert.equal(0, done)
+    runtime.run()
+    assert.equal(20, done)
+    assert.is_true(runtime.now() - start < 0.5)
+  end)
+
+  it("runs coroutines while the main program blocks", function()
+    local order = {}
+    runtime.spawn(function()
+      runtime.sleep(0.001)
+      order[#order + 1] = "coroutine"
+    end)
+    runtime.sleep(0.02)
+    order[#order + 1] = "main"
+    assert.same({ "coroutine", "main" }, order)
+  end)
+
+  it("starts a coroutine at once and passes arguments", function()
+    local got
+    runtime.spawn(function(...) got = { ... } end, 1, "two")
+    assert.same({ 1, "two" }, got)
+  end)
+
+  it("returns what the wait was resumed with, the first time", function()
+    local function later(resume, extra)
+      runtime.after(0.001, function()
+        resume(extra, nil, 3, nil)
+        resume("again")
+      end)
+    end
+    assert.same({ n = 4, "x", nil, 3, nil }, table.pack(runtime.await(later, "x")))
+    local inside
+    runtime.spawn(function() inside = table.pack(runtime.await(later, "y")) end)
+    runtime.run()
+    assert.same({ n = 4, "y", nil, 3, nil }, inside)
+  end)
+
+  it("does not wait for what has happened already", function()
+    local stopped
+    local function at_once(resume)
+      resume "now"
+      return function(cancelled) stopped = cancelled end
+    end
+    assert.equal("now", runtime.await(at_once))
+    assert.is_false(stopped)
+    local inside
+    runtime.spawn(function() inside = runtime.await(at_once) end)
+    assert.equal("now", inside)
+  end)
+
+  it("is not disturbed by a foreign resume", function()
+    local woken
+    local thread = runtime.spawn(function()
+      runtime.sleep(0.005)
+      woken = true
+    end)
+    coroutine.resume(thread)
+    assert.is_nil(woken)
+    runtime.run()
+    assert.is_true(woken)
+  end)
+
+  it("takes registrations back when the waiting coroutine is closed", function()
+    local cancelled, reached = {}, false
+    local thread = runtime.spawn(function()
+      runtime.await(function() return function(given_up) cancelled[#cancelled + 1] = given_up end end)
+      reached = true
+    end)
+    local sleeper = runtime.spawn(runtime.sleep, 100)
+    coroutine.close(thread)
+    coroutine.close(sleeper)
+    local start = runtime.now()
+    runtime.run()
+    assert.same({ true }, cancelled)
+    assert.is_false(reached)
+    assert.is_true(runtime.now() - start < 10)
+  end)
+
+  it("raises the error of a coroutine from run, with its traceback", function()
+    local function culprit()
+      runtime.sleep(0.001)
+      error "broken meter"
+    end
+    runtime.spawn(culprit)
+    local ok, message = pcall(runtime.run)
+    assert.is_false(ok)
+    assert.matches("broken meter", message, 1, true)
+    assert.matches("traceback", message, 1, true)
+
+    local object = { kind = "timeout" }
+    runtime.spawn(function() error(object) end)
+    ok, message = pcall(runtime.run)
+    assert.is_false(ok)
+    assert.equal(object, message)
+    runtime.run()     -- and not a second time
+  end)
+
+  it("refuses to block inside a callback of luv", function()
+    local ok, message, nested, nested_message
+    runtime.after(0, function()
+      ok, message = pcall(runtime.sleep, 0.001)
+      nested, nested_message = pcall(runtime.run)
+    end)
+    runtime.run()
+    assert.is_false(ok)
+    assert.matches("inside a callback of luv", message, 1, true)
+    assert.is_false(nested)
+    assert.matches("runs already", nested_message, 1, true)
+  end)
+
+  it("raises instead of waiting for ever", function()
+    local ok, message = pcall(runtime.await, function() end)
+    assert.is_false(ok)
+    assert.matches("cannot happen", message, 1, true)
+  end)
+
+  it("cancels a timer any number of times", function()
+    local called = false
+    local cancel = runtime.after(0.001, function() called = true end)
+    cancel()
+    cancel()
+    runtime.sleep(0.005)
+    assert.is_false(called)
+    local fired = runtime.after(0, function() called = true end)
+    runtime.run()
+    assert.is_true(called)
+    fired()
+  end)
+
+  it("survives that a short-lived coroutine is the first to need luv", function()
+    local output, ending = run_script [[
+      local runtime = require "mbus.runtime"
+      assert(package.loaded.luv == nil)
+      local thread = coroutine.create(function() runtime.sleep(0.001) print "woken" end)
+      coroutine.resume(thread)
+      runtime.run()
+      thread = nil
+      collectgarbage() collectgarbage()
+      local junk = {}
+      for i = 1, 1000 do junk[i] = coroutine.create(print) end
+      runtime.spawn(function() for _ = 1, 5 do runtime.sleep(0.001) collectgarbage() end print "done" end)
+      runtime.run()
+    ]]
+    assert.same({ "woken\ndone\n", "exit 0" }, { output, ending })
+  end)
+
+  -- luv 1.44 crashes on some of these when left alone
+  for name, script in pairs {
+    ["after a wait"] = [[runtime.sleep(0.001)]],
+    ["with a cancelled timer"] = [[runtime.after(10, print)()]],
+    ["with timers that run"] = [[runtime.after(10, print) runtime.after(0, print)]],
+    ["with a waiting coroutine"] = [[runtime.spawn(function() runtime.sleep(10) print "woken" end) runtime.sleep(0.001)]],
+    ["while a coroutine is due"] = [[
+      runtime.spawn(function() runtime.sleep(0.001) print "woken" end)
+      local start = runtime.now()
+      repeat until runtime.now() > start + 0.01
+      runtime.after(10, print)()]],
+    ["by os.exit in a coroutine"] = [[
+      runtime.spawn(function() runtime.sleep(0.001) runtime.after(0, print)() os.exit(0, true) end)
+      runtime.run()]],
+    ["after an open connection"] = [[
+      local server = runtime.luv().new_tcp()
+      server:bind("127.0.0.1", 0)
+      server:listen(1, function() end)
+      line = assert(require("mbus.transport").open("tcp://127.0.0.1:" .. server:getsockname().port))
+      line:write "x"]],
+    ["after a closed connection"] = [[
+      local server = runtime.luv().new_tcp()
+      server:bind("127.0.0.1", 0)
+      server:listen(1, function() end)
+      local line <close> = assert(require("mbus.transport").open("tcp://127.0.0.1:" .. server:getsockname().port))
+      line:write "x"]],
+    ["after an open port"] = [[
+      master, path = require("mbus.serial").pty()
+      line = assert(require("mbus.transport").open(path))
+      line:read(0.001)]],
+    ["after a closed port"] = [[
+      local master <close>, path = require("mbus.serial").pty()
+      local line <close> = assert(require("mbus.transport").open(path))
+      line:read(0.001)]],
+  } do
+    it("lets the interpreter end " .. name, function()
+      local output, ending = run_script('local runtime = require "mbus.runtime"\n' .. script)
+      assert.same({ "", "exit 0" }, { output, ending })
+    end)
+  end
+
+  describe("lock", function()
+    it("serves in order", function()
+      local lock, order = runtime.lock(), {}
+      for number = 1, 5 do
+        runtime.spawn(function()
+          lock:acquire()
+          runtime.sleep(0.001)
+          order[#order + 1] = number
+          lock:release()
+        end)
+      end
+      runtime.run()
+      assert.same({ 1, 2, 3, 4, 5 }, order)
+      assert.is_false(lock.held)
+    end)
+
+    it("makes the main program wait for a coroutine", function()
+      local lock, done = runtime.lock(), false
+      runtime.spawn(function()
+        lock:acquire()
+        runtime.sleep(0.005)
+        done = true
+        lock:release()
+      end)
+      lock:acquire()
+      assert.is_true(done)
+      lock:release()
+    end)
+
+    it("passes through long queues", function()
+      local lock, served = runtime.lock(), 0
+      lock:acquire()
+      for _ = 1, 1000 do
+        runtime.spawn(function()
+          lock:acquire()
+          served = served + 1
+          lock:release()
+        end)
+      end
+      lock:release()
+      runtime.run()
+      assert.equal(1000, served)
+      assert.is_false(lock.held)
+    end)
+
+    it("forgets a waiter that is closed, before and after its turn came", function()
+      local lock, served = runtime.lock(), {}
+      local function wait(name)
+        return runtime.spawn(function()
+          lock:acquire()
+          served[#served + 1] = name
+          lock:release()
+        end)
+      end
+      lock:acquire()
+      local first, second = wait "first", wait "second"
+      wait "third"
+      coroutine.close(second)
+      runtime.spawn(function()
+        lock:release()            -- given to the first, which wakes in the next turn
+        coroutine.close(first)
+      end)
+      runtime.run()
+      assert.same({ "third" }, served)
+      assert.is_false(lock.held)
+    end)
+
+    it("raises when released without being held", function()
+      assert.has_error(function() runtime.lock():release() end, "the lock is not held")
+    end)
+  end)
+end)
