@@ -10,6 +10,7 @@
  *     d:reset()
  *   core.hex(bytes [, separator])    "68 0B 0B 68"
  *   core.unhex(text)                 bytes | nil, err
+ *   core.Error                       the metatable of every err, see lua/mbus/error.lua
  *
  * It links nothing but Lua. What bytes can cause is nil, err; a wrong argument raises.
  */
@@ -18,6 +19,7 @@
 #include <string.h>
 
 #define DEFRAMER "mbus.deframer"
+#define ERROR "mbus.Error" /* metatable of errors; lua/mbus/error.lua gives it its methods */
 
 void mbus_push_error_table(lua_State *L, int error, size_t offset)
 {
@@ -30,6 +32,7 @@ void mbus_push_error_table(lua_State *L, int error, size_t offset)
     lua_setfield(L, -2, "message");
     lua_pushinteger(L, (lua_Integer)offset);
     lua_setfield(L, -2, "offset");
+    luaL_setmetatable(L, ERROR);
 }
 
 int mbus_push_error(lua_State *L, int error, size_t offset)
@@ -315,6 +318,8 @@ LUAMOD_API int luaopen_mbus_core(lua_State *L)
     luaL_newlib(L, functions);
     lua_pushliteral(L, "\xE5");
     lua_setfield(L, -2, "ACK");
+    luaL_newmetatable(L, ERROR);
+    lua_setfield(L, -2, "Error");
     mbus_open_telegram(L);
     mbus_open_encode(L);
     return 1;

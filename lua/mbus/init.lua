@@ -1,0 +1,70 @@
+---M-Bus master: decode telegrams, read meters.
+---
+---    local mbus = require "mbus"
+---    local telegram = assert(mbus.decode(bytes))
+---    local bus <close> = assert(mbus.open("/dev/ttyUSB0"))
+---    local readout = assert(bus:read(5))
+---
+---Decoding needs nothing but the C core; serial ports, sockets and the simulator are loaded when they are used.
+local core = require "mbus.core"
+require "mbus.error" -- gives the errors of the core their text
+
+---@class mbus
+---@field simulator table  meters and a whole bus without hardware, see simulator/init.lua
+---@field spawn fun(fn: function, ...)  starts a coroutine in which requests yield instead of blocking
+---@field run fun()  runs all that was spawned until nothing is left to do
+local M = {}
+
+---Reads one telegram. Its records are decoded when they are asked for.
+---@param bytes string  exactly one frame
+---@return mbus.Telegram? telegram  with `telegram.error` if its tail is damaged; the records before it are good
+---@return mbus.Error? err  the frame itself is bad
+function M.decode(bytes)
+  if type(bytes) ~= "string" then error("bytes are a string, not " .. type(bytes), 2) end
+  return core.telegram(bytes)
+end
+
+---Opens a bus.
+---@param url string|table  "/dev/ttyUSB0", "COM3", "tcp://host:port", "sim:FILE"; "manual:" for a bus that the caller drives
+---by hand; or a transport of one's own, or a simulator
+---@param options? mbus.BusOptions  and what the transport understands
+---@return mbus.Bus? bus
+---@return mbus.Error? err
+function M.open(url, options)
+  local Bus = require "mbus.bus"
+  if type(url) == "table" or type(url) == "userdata" then
+    return Bus.new(url.transport and url:transport() or url, options)
+  end
+  if type(url) ~= "string" then error("a URL or a transport is needed, not " .. type(url), 2) end
+  if url == "manual:" then return Bus.new(nil, options) end
+  local transport, err = require("mbus.transport").open(url, options)
+  if not transport then return nil, err end
+  return Bus.new(transport, options)
+end
+
+---Makes bytes: `record(table)` a data record, `short(c, a)`, `long(c, a, ci, data)` and `ACK` frames.
+M.encode = { record = core.record, short = core.short, long = core.long, ACK = core.ACK }
+
+---@param bytes string
+---@param separator? string  default " "
+---@return string  upper case hex digits
+function M.hex(bytes, separator) return core.hex(bytes, separator) end
+
+---@param text string  hex digits; spaces, ":", "-", "," and 0x are skipped
+---@return string? bytes
+---@return mbus.Error? err
+function M.unhex(text) return core.unhex(text) end
+
+local LAZY = {
+  simulator = function() return require "mbus.simulator" end,
+  spawn = function() return require("mbus.runtime").spawn end,
+  run = function() return require("mbus.runtime").run end,
+}
+
+return setmetatable(M, {
+  __index = function(self, name)
+    local value = LAZY[name] and LAZY[name]()
+    if value ~= nil then rawset(self, name, value) end
+    return value
+  end,
+})

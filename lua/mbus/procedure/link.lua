@@ -1,0 +1,181 @@
+---What a procedure holds of the bus: it yields what it wants of the outside (see `engine.lua`), keeps time, the
+---frame count bits and the idle time of the line. Times are seconds on whatever clock the driver feeds.
+---@class mbus.Link
+---@field settings mbus.Settings  timing and limits of this request
+---@field state mbus.LinkState    what outlives a request
+---@field log table[]             {direction, bytes, time} not yet handed to the trace callback
+local Link = {}
+Link.__index = Link
+
+---@class mbus.Settings
+---@field baudrate number        line speed that airtime is computed from
+---@field timeout number         answer window after the end of transmission
+---@field gap number             silence that ends an unfinished frame
+---@field idle number            silence before a request
+---@field post_nke_delay number  rest after an answered SND_NKE
+---@field retries integer        repetitions after the first attempt
+---@field max_telegrams integer  of one readout
+---@field nke boolean|"never"    SND_NKE before reading: always, only if the frame count is unknown, or never
+
+---@class mbus.LinkState
+---@field next_fcb table<integer, integer>  frame count bit of the next REQ_UD2 by A field; absent: unknown
+---@field deaf table<integer, boolean>      meters that answer REQ_UD2 but not SND_NKE
+---@field quiet_since? number               when the line was last busy
+---@field not_before? number                earliest time of the next request
+---@field clock? number                     time that was fed last
+
+local BITS = 11 -- of a character: start, 8 data, parity, stop (EN 13757-2)
+local FRAME_MAX = 261
+
+---@return mbus.LinkState
+function Link.state() return { next_fcb = {}, deaf = {} } end
+
+---@param settings mbus.Settings
+---@param state? mbus.LinkState  of the bus; a new one if absent
+---@param now? number
+---@return mbus.Link
+function Link.new(settings, state, now)
+  local link = setmetatable({ settings = settings, state = state or Link.state(), log = {}, inbox = "", unasked = "" }, Link)
+  link:set_clock(now)
+  return link
+end
+
+---Time of what the driver fed last.
+---@return number
+function Link:now() return self.state.clock or 0 end
+
+---@param now? number
+function Link:set_clock(now)
+  local state = self.state
+  state.clock = now and math.max(now, state.clock or now) or state.clock
+end
+
+---@param count integer  characters
+---@return number seconds on the line
+function Link:airtime(count) return BITS * count / self.settings.baudrate end
+
+---The longest that an answer can take after the end of transmission, whatever comes.
+---@return number seconds
+function Link:longest_answer()
+  return self.settings.timeout + self:airtime(FRAME_MAX) + self.settings.gap
+end
+
+---@param direction "SEND"|"RECV"|"NOISE"|"ECHO"
+---@param bytes string
+---@param time? number
+function Link:trace(direction, bytes, time)
+  if bytes ~= "" then self.log[#self.log + 1] = { direction, bytes, time or self:now() } end
+end
+
+-- Yields a want; comes back with the bytes that the driver brought, or with its failure, which is final.
+function Link:ask(what, argument)
+  if self.broken then return nil, self.broken end
+  local bytes, line_errors = coroutine.yield(what, argument)
+  if not bytes then self.broken = line_errors end
+  return bytes, line_errors
+end
+
+---Hands a frame to the line.
+---@param bytes string
+---@return number? ends  when the last bit is on the line; a port that returns early does not shorten it
+---@return mbus.Error? err  the line is broken
+function Link:send(bytes)
+  local start = self.state.clock
+  self.sent_at = start
+  self:trace("SEND", bytes, start)
+  local early, err = self:ask("send", bytes)
+  if not early then return nil, err end
+  self.inbox, self.inbox_errors, self.unasked = early, err, ""
+  local ends = math.max(self:now(), (start or self:now()) + self:airtime(#bytes))
+  self.state.quiet_since = ends
+  return ends
+end
+
+---Waits for bytes.
+---@param deadline number
+---@return string? bytes  "" if nothing came until then; nil: the line is broken
+---@return integer|mbus.Error|nil line_errors  characters with parity or framing errors and breaks among them, or the error
+function Link:receive(deadline)
+  local bytes, line_errors = self.inbox, self.inbox_errors
+  self.inbox, self.inbox_errors = "", nil
+  if bytes == "" then bytes, line_errors = self:ask("receive", deadline) end
+  if bytes and bytes ~= "" then self.state.quiet_since = self:now() end
+  return bytes, line_errors
+end
+
+-- What came unasked while nobody listened. `unasked` shows it to whoever sends next.
+function Link:discard(bytes)
+  if bytes == "" then return end
+  self.state.quiet_since = self:now()
+  self.unasked = self.unasked .. bytes
+  self:trace("NOISE", bytes)
+end
+
+---Does nothing for a while; what comes in is thrown away.
+---@param deadline number
+---@return true? ok
+---@return mbus.Error? err  the line is broken
+function Link:sleep(deadline)
+  if deadline <= self:now() then return true end
+  local bytes, err = self:ask("sleep", deadline)
+  if not bytes then return nil, err end
+  self:discard(bytes)
+  return true
+end
+
+---Throws away what has come in so far.
+---@return string? bytes
+---@return mbus.Error? err  the line is broken
+function Link:drain()
+  local bytes, err = self:ask("drain")
+  if not bytes then return nil, err end
+  bytes, self.inbox = self.inbox .. bytes, ""
+  self:discard(bytes)
+  return bytes
+end
+
+---Gives the meter a rest after SND_NKE, which slow ones need.
+function Link:rest() self.state.not_before = self.state.quiet_since + self.settings.post_nke_delay end
+
+---The earliest time of the next request: the receivers need 33 idle bits (IEC 60870-5-1, FT1.2).
+---@return number
+function Link:ready_at()
+  local busy = self.state.quiet_since
+  return math.max(busy and busy + self.settings.idle or 0, self.state.not_before or 0)
+end
+
+---Brings the line to rest before a request and empties the input, so that nothing old can answer it.
+---@return boolean? quiet  false if the line did not become quiet
+---@return mbus.Error? err  the line is broken
+function Link:settle()
+  local limit
+  repeat
+    local ok, err = self:sleep(self:ready_at())
+    if not ok then return nil, err end
+    local bytes
+    bytes, err = self:drain()
+    if not bytes then return nil, err end
+    limit = limit or self:now() + self:longest_answer()
+  until bytes == "" and self:ready_at() <= self:now() or self:now() >= limit
+  return self:ready_at() <= self:now()
+end
+
+---The frame count bit of the next REQ_UD2 to a meter: 1 after SND_NKE, nil if unknown. A slave that sees the same
+---bit again repeats its last answer (IEC 60870-5-2, FCB and FCV).
+---@param a integer
+---@return integer?
+function Link:fcb(a) return self.state.next_fcb[a] end
+
+---@param a integer
+function Link:reset_fcb(a) self.state.next_fcb[a] = 1 end
+
+---@param a integer  the answer to its last request was valid
+function Link:toggle_fcb(a) self.state.next_fcb[a] = 1 - (self.state.next_fcb[a] or 1) end
+
+---@param a integer  it is not known any more what the meter saw last
+function Link:forget_fcb(a) self.state.next_fcb[a] = nil end
+
+---After a request to every meter.
+function Link:forget_all_fcb() self.state.next_fcb = {} end
+
+return Link

@@ -1,0 +1,128 @@
+---All telegrams of one meter, in order, and their records as one list.
+---
+---    for _, record in readout:records() do print(record.index, record.quantity, record.value, record.unit) end
+---    local energy = readout:find { quantity = "energy", storage = 0 }
+---    print(readout.id, readout.manufacturer, #readout)
+---
+---What else a telegram has (id, manufacturer, version, medium, medium_name, status, ...) is that of the first one.
+local Error = require "mbus.error"
+
+---@class mbus.Readout
+---@field address integer|string  as it was asked for
+---@field telegrams mbus.Telegram[]
+---@field error? mbus.Error  of the first telegram whose tail is damaged; the records before it are good
+local Readout = {}
+local methods = {}
+
+---@param address? integer|string
+---@param telegrams? mbus.Telegram[]
+---@return mbus.Readout
+function Readout.new(address, telegrams)
+  return setmetatable({ address = address, telegrams = telegrams or {} }, Readout)
+end
+
+local function first_error(telegrams)
+  for _, telegram in ipairs(telegrams) do
+    if telegram.error then return Error.wrap(telegram.error) end
+  end
+end
+
+function Readout:__index(key)
+  if methods[key] then return methods[key] end
+  local telegrams = rawget(self, "telegrams")
+  if key == "error" then return first_error(telegrams) end
+  return telegrams[1] and telegrams[1][key]
+end
+
+---Good records of all telegrams.
+function Readout:__len()
+  local count = 0
+  for _, telegram in ipairs(self.telegrams) do count = count + #telegram end
+  return count
+end
+
+function Readout:__tostring()
+  return ("mbus.Readout: %s, %d telegrams, %d records"):format(self.address, #self.telegrams, #self)
+end
+
+-- Index of the first record behind a telegram. libmbus counts DIF 0F and 1F as a record, and so do we.
+local function following(base, telegram)
+  return base + #telegram + (telegram.manufacturer_data and 1 or 0)
+end
+
+-- Walks the telegrams: number from 0, index of the first record, telegram.
+local function walk(telegrams)
+  local number, base = -1, 0
+  return function()
+    local last = telegrams[number + 1]
+    if last then base = following(base, last) end
+    number = number + 1
+    local telegram = telegrams[number + 1]
+    if telegram then return number, base, telegram end
+  end
+end
+
+local function placed(record, number, base)
+  record.index, record.telegram = base + record.position, number
+  return record
+end
+
+-- Chains the iterators that `start` makes of each telegram; `give` finishes what they return.
+local function chain(telegrams, start, give)
+  local next_telegram = walk(telegrams)
+  local number, base, step, state, control
+  local function advance(position, ...)
+    if position then
+      control = position
+      return give(number, base, position, ...)
+    end
+    local telegram
+    number, base, telegram = next_telegram()
+    if not telegram then return nil end
+    step, state, control = start(telegram)
+    return advance(step(state, control))
+  end
+  return function()
+    if not step then return advance(nil) end
+    return advance(step(state, control))
+  end
+end
+
+---@return fun(): integer?, table?  index and record, in order
+function methods:records()
+  return chain(self.telegrams, function(telegram) return telegram:records() end, function(number, base, _, record)
+    placed(record, number, base)
+    return record.index, record
+  end)
+end
+
+---Walks the records without making tables of them.
+---@return fun(): ...  index, quantity, value, unit, function, storage, tariff, subunit
+function methods:each()
+  return chain(self.telegrams, function(telegram) return telegram:each() end, function(_, base, position, ...)
+    return base + position, ...
+  end)
+end
+
+---@param wanted table  quantity, unit, storage, tariff, subunit, function, modifiers; what is absent may be anything
+---@return table? record  the first that fits
+function methods:find(wanted)
+  for number, base, telegram in walk(self.telegrams) do
+    local record = telegram:find(wanted)
+    if record then return placed(record, number, base) end
+  end
+end
+
+---@param wanted table  as in `find`
+---@return table[] records  all that fit, in order
+function methods:select(wanted)
+  local found = {}
+  for number, base, telegram in walk(self.telegrams) do
+    for _, record in ipairs(telegram:select(wanted)) do
+      found[#found + 1] = placed(record, number, base)
+    end
+  end
+  return found
+end
+
+return Readout
