@@ -208,14 +208,14 @@ typedef enum mbus_coding {
 
 /* X(bit, name): remarks on a value. Those marked "no value" leave the raw bytes as all there is. */
 #define MBUS_FLAGS(X) \
-    X(BCD_NEGATIVE, 0, "bcd_negative") \
-    X(BCD_INVALID, 1, "bcd_invalid")         /* no value: a digit A..F */ \
-    X(NOT_A_NUMBER, 2, "not_a_number")       /* no value: NaN or infinity */ \
-    X(DATE_INVALID, 3, "date_invalid")       /* no value: unset, wildcard or impossible */ \
+    X(OPAQUE, 0, "opaque")                   /* meaning is the manufacturer's */ \
+    X(BCD_NEGATIVE, 1, "bcd_negative") \
+    X(BCD_INVALID, 2, "bcd_invalid")         /* no value: a digit A..F */ \
+    X(NOT_A_NUMBER, 3, "not_a_number")       /* no value: NaN or infinity */ \
     X(TIME_INVALID, 4, "time_invalid")       /* no value: the meter says so */ \
     X(SUMMER_TIME, 5, "summer_time") \
-    X(VALUE_INVALID, 6, "value_invalid")     /* no value: the code for "not available" */ \
-    X(OPAQUE, 7, "opaque")                   /* meaning is the manufacturer's */ \
+    X(DATE_INVALID, 6, "date_invalid")       /* no value: unset, wildcard or impossible */ \
+    X(VALUE_INVALID, 7, "value_invalid")     /* no value: the code for "not available" */ \
     X(BINARY_LVAR, 8, "binary_lvar") \
     X(ADDRESS_BLOCK, 9, "address_block")     /* fields of an address rather than a number */ \
     X(MISMATCH, 10, "data_field_mismatch")   /* a date VIF with a data field that is none */ \

@@ -13,10 +13,8 @@
 ---    local what, argument, err = bus:wants()     -- see procedure/engine.lua for what to do
 ---    bus:feed(bytes, now)
 local Error = require "mbus.error"
-local Address = require "mbus.address"
 local Engine = require "mbus.procedure.engine"
 local Link = require "mbus.procedure.link"
-local read = require "mbus.procedure.read"
 
 ---@class mbus.BusOptions
 ---@field baudrate? number        line speed that times are computed from; default that of the transport, else 2400
@@ -36,6 +34,10 @@ local read = require "mbus.procedure.read"
 ---@class mbus.Bus
 ---@field name string
 ---@field options mbus.BusOptions
+---@field read fun(self: mbus.Bus, address: integer|string, options?: mbus.BusOptions): mbus.Readout?, mbus.Error?  reads one
+---meter, all telegrams: address 0..250, 254 for the only meter, or 8 or 16 hex digits, F is a wildcard. `readout.error` is
+---set if the tail of a telegram is damaged but records before it are good; `err.readout` holds the telegrams that were
+---good before a later one failed
 local Bus = {}
 Bus.__index = Bus
 
@@ -162,16 +164,24 @@ end
 
 function act.drain(bus) return bus.transport:drain() end
 
-local function drive(bus, engine, trace)
+-- Drives until the procedure is done, or until news that `stop` wants to see at once.
+local function drive(bus, engine, options, stop)
+  local trace = options.trace or bus.options.trace
   while true do
     flush_trace(engine.link, trace)
     local what, argument, err = engine:wants()
-    if what == "done" then return argument, err end
-    local bytes, extra = act[what](bus, argument)
-    if bytes and not bus.closed then
-      engine:feed(bytes, now(bus), extra)
+    if what == "done" then return what, argument, err end
+    if what == "event" then
+      engine:feed("", now(bus))
+      if argument.name == stop then return what, argument.value end
+      if options[argument.name] then options[argument.name](argument.value) end
     else
-      engine:fail(transport_error(bus, extra))
+      local bytes, extra = act[what](bus, argument)
+      if bytes and not bus.closed then
+        engine:feed(bytes, now(bus), extra)
+      else
+        engine:fail(transport_error(bus, extra))
+      end
     end
   end
 end
@@ -186,28 +196,102 @@ local function finish(bus, result, err)
   return result
 end
 
--- Waits for its turn, runs, and leaves the bus to the next, whatever happens.
-local function perform(bus, options, procedure, ...)
-  if not bus.transport then error("this bus is driven by hand: use begin, wants and feed", 3) end
-  if bus.closed then return nil, closed(bus) end
-  bus.lock = bus.lock or require("mbus.runtime").lock()
-  bus.lock:acquire()
-  local _ <close> = setmetatable({}, { __close = function() bus.lock:release() end })
-  if bus.closed then return nil, closed(bus) end
-  return finish(bus, drive(bus, start(bus, options, procedure, ...), options.trace or bus.options.trace))
+local function needs_transport(bus, level)
+  if not bus.transport then error("this bus is driven by hand: use begin, wants and feed", level + 1) end
 end
 
--- By name of the request: checks its arguments, returns procedure, options and what the procedure gets; or nil, err.
-local requests = {}
+-- Waits for its turn; true if the bus is ours now.
+local function enter(bus)
+  bus.lock = bus.lock or require("mbus.runtime").lock()
+  bus.lock:acquire()
+  if not bus.closed then return true end
+  bus.lock:release()
+  return false
+end
 
-function requests.read(level, address, options)
-  if type(address) ~= "number" and type(address) ~= "string" then
-    error("an address is a number or a string, not " .. type(address), level + 1)
+-- Waits for its turn, runs, and leaves the bus to the next, whatever happens.
+local function perform(bus, options, procedure, ...)
+  if bus.closed or not enter(bus) then return nil, closed(bus) end
+  local _ <close> = setmetatable({}, { __close = function() bus.lock:release() end })
+  local _, result, err = drive(bus, start(bus, options, procedure, ...), options)
+  return finish(bus, result, err)
+end
+
+---A procedure that finds one thing after another, as an iterator.
+---
+---    local scan = bus:scan()
+---    for meter in scan do ... end
+---    if scan.error then print(scan.error) end     -- it did not come to its end
+---@class mbus.Search
+---@field error? mbus.Error
+---@field result any  what the procedure returned at its end
+local Search = {}
+Search.__index = Search
+
+-- Lets the procedure put the bus in order, and gives the bus to the next.
+local function leave(search)
+  local engine = search.engine
+  if search.left or not engine then
+    search.left = true
+    return
   end
-  options = check_options(options, level + 1)
-  local parsed, err = Address.parse(address)
-  if not parsed then return nil, err end
-  return read, options, parsed
+  search.left = true
+  local _ <close> = setmetatable({}, { __close = function() search.bus.lock:release() end })
+  engine:abort()
+  while engine:wants() ~= "done" do drive(search.bus, engine, {}) end
+end
+
+---Ends the search early. The bus is put in order before this returns.
+function Search:close() leave(self) end
+
+Search.__close = Search.close
+
+---@return any? found  nil at the end
+function Search:__call()
+  local bus = self.bus
+  if self.left then return nil end
+  if not self.engine then
+    if bus.closed or not enter(bus) then
+      self.left, self.error = true, closed(bus)
+      return nil
+    end
+    self.engine = start(bus, self.options, table.unpack(self.arguments, 1, self.arguments.n))
+  end
+  local ok, what, found, err = pcall(drive, bus, self.engine, self.options, "found")
+  if ok and what == "event" then return found end
+  leave(self)
+  if not ok then error(what, 0) end
+  self.result, self.error = finish(bus, found, err)
+  return nil
+end
+
+local function search(bus, options, ...)
+  local object = setmetatable({ bus = bus, options = options, arguments = table.pack(...) }, Search)
+  return object, nil, nil, object
+end
+
+-- One module each. `prepare(level, ...)` checks the arguments and returns options for the bus and what `run` gets behind
+-- the link, or nil and an error; `run(link, ...)` is the procedure. With `finds` it reports one "found" after another and
+-- its method is an iterator.
+local procedures = {}
+for _, name in ipairs { "read" } do procedures[name] = require("mbus.procedure." .. name) end
+
+-- The procedure of a method and its arguments, checked.
+local function prepare(level, name, ...)
+  local results = table.pack(procedures[name].prepare(level + 1, ...))
+  if results[1] then check_options(results[1], level + 1) end
+  return table.unpack(results, 1, results.n)
+end
+
+for name, procedure in pairs(procedures) do
+  local function go(bus, options, ...)
+    if not options then return finish(bus, nil, (...)) end
+    return (procedure.finds and search or perform)(bus, options, procedure.run, ...)
+  end
+  Bus[name] = function(bus, ...)
+    needs_transport(bus, 2)
+    return go(bus, prepare(2, name, ...))
+  end
 end
 
 ---Runs a procedure of one's own.
@@ -217,34 +301,25 @@ end
 ---@return mbus.Error? err
 function Bus:run(procedure, ...)
   if type(procedure) ~= "function" then error("a procedure is a function, not " .. type(procedure), 2) end
+  needs_transport(self, 2)
   return perform(self, {}, procedure, ...)
 end
 
----Reads one meter, all telegrams of a multi-telegram readout.
----@param address integer|string  0..250, 254 for the only meter, or 8 or 16 hex digits, F is a wildcard
----@param options? mbus.BusOptions  for this request, instead of those of the bus
----@return mbus.Readout? readout  `readout.error` is set if the tail of a telegram is damaged but records before it are good
----@return mbus.Error? err  `err.readout` holds the telegrams that were good before a later one failed
-function Bus:read(address, options)
-  local procedure, chosen, argument = requests.read(2, address, options)
-  if not procedure then return finish(self, nil, chosen) end
-  return perform(self, chosen, procedure, argument)
-end
-
 ---Starts a request that the caller drives by hand.
----@param name "read"
+---@param name string  of the method: "read"
 ---@param ... any  the arguments of the method of that name
 ---@return true? ok
 ---@return mbus.Error? err  kind `invalid`: the arguments cannot be right; `closed`
 function Bus:begin(name, ...)
   if self.transport then error("this bus has a transport: call its methods", 2) end
-  if not requests[name] then error("unknown request: " .. tostring(name), 2) end
+  if not procedures[name] then error("unknown request: " .. tostring(name), 2) end
   if self.engine and self.engine:wants() ~= "done" then error("a request is under way", 2) end
   if self.closed then return nil, closed(self) end
-  local procedure, options, argument = requests[name](2, ...)
-  if not procedure then return finish(self, nil, options) end
+  local arguments = table.pack(prepare(2, name, ...))
+  local options = arguments[1]
+  if not options then return finish(self, nil, arguments[2]) end
   self.trace = options.trace or self.options.trace
-  self.engine = start(self, options, procedure, argument)
+  self.engine = start(self, options, procedures[name].run, table.unpack(arguments, 2, arguments.n))
   return true
 end
 
@@ -253,8 +328,8 @@ local function engine_of(bus)
 end
 
 ---What the request under way wants. The same until the next `feed`.
----@return "send"|"receive"|"sleep"|"drain"|"done" what
----@return any argument  bytes to send, deadline, or the result
+---@return "send"|"receive"|"sleep"|"drain"|"event"|"done" what
+---@return any argument  bytes to send, deadline, {name, value} of an event, or the result
 ---@return mbus.Error? err  with "done": why there is no result
 function Bus:wants()
   local engine = engine_of(self)
@@ -280,6 +355,9 @@ function Bus:fail(message)
   local engine = engine_of(self)
   if engine:wants() ~= "done" then engine:fail(Error.new("io", message, { bus = self.name })) end
 end
+
+---Ends the request under way as soon as the bus is in order; go on feeding it until it is done. By hand only.
+function Bus:abort() engine_of(self):abort() end
 
 ---Closes the transport. Requests under way and waiting end with kind `closed`. A second call does nothing.
 function Bus:close()

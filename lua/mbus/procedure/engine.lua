@@ -6,6 +6,7 @@
 ---    "receive", deadline   feed bytes as they come, or feed("", now) once now >= deadline
 ---    "sleep", deadline     feed("", now) once now >= deadline
 ---    "drain"               empty the input and feed(what was in it, now)
+---    "event", {name, value}  news of a procedure that goes on: take note and feed("", now)
 ---    "done", result, err   the procedure has returned
 ---
 ---`feed("", now)` before a deadline is a tick and changes nothing. Deadlines are on the clock that is fed.
@@ -36,8 +37,8 @@ function Engine.new(procedure, link, ...)
   return self
 end
 
----@return "send"|"receive"|"sleep"|"drain"|"done" what
----@return any argument  bytes, deadline or result
+---@return "send"|"receive"|"sleep"|"drain"|"event"|"done" what
+---@return any argument  bytes, deadline, event or result
 ---@return mbus.Error? err  with "done": why there is no result
 function Engine:wants() return self.what, self.argument, self.err end
 
@@ -64,6 +65,9 @@ function Engine:feed(bytes, now, line_errors)
   self.errors = self.errors + (line_errors == true and 1 or line_errors or 0)
   if fulfilled(self, self.link:now()) then advance(self, take(self)) end
 end
+
+---The caller has lost interest: the procedure ends as soon as it may, with the bus in order. Go on feeding it until then.
+function Engine:abort() self.link.aborted = true end
 
 ---The line is broken: every later want of the procedure fails with this error, so that it ends soon.
 ---@param err mbus.Error

@@ -103,6 +103,15 @@ function Link:receive(deadline)
   return bytes, line_errors
 end
 
+---Tells whoever started the procedure something while it goes on.
+---@param name "found"|"progress"
+---@param value any
+function Link:report(name, value) self:ask("event", { name = name, value = value }) end
+
+---Has the caller lost interest? A long procedure looks now and then, and then leaves the bus in order.
+---@return boolean
+function Link:is_aborted() return self.aborted == true or self.broken ~= nil end
+
 -- What came unasked while nobody listened. `unasked` shows it to whoever sends next.
 function Link:discard(bytes)
   if bytes == "" then return end

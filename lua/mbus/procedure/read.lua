@@ -4,94 +4,12 @@
 ---    secondary  SND_NKE 253, selection -> E5, REQ_UD2 253 -> RSP_UD, ..., SND_NKE 253
 ---
 ---A meter that does not answer SND_NKE is asked nevertheless: some do not.
-local core = require "mbus.core"
 local Error = require "mbus.error"
 local Address = require "mbus.address"
 local request = require "mbus.request"
 local exchange = require "mbus.procedure.exchange"
+local judge = require "mbus.procedure.judge"
 local Readout = require "mbus.readout"
-
-local MASTER = 0x40 -- PRM: the frame comes from a master, it is our echo or somebody else's request
-local RSP_UD, RSP_UD_MASK = 0x08, 0xCF -- ACD and DFC may be set
-local ACK, NACK, NO_DATA = 0x00, 0x01, 0x09 -- functions of a short frame from a meter
-local END = {} -- instead of a telegram: the meter has no further one
-
-local function answers_for(a, frame)
-  return a == Address.SELECTED or a == Address.TEST or a == frame.a
-end
-
-local function from_other(a, frame)
-  return Error.new("mismatch", ("answer from address %d instead of %d"):format(frame.a, a))
-end
-
-local function nack() return Error.new("rejected", "the meter refuses (NACK)", { code = "nack" }) end
-
-local function no_data() return Error.new("rejected", "the meter answers, but sends no data", { code = "no_data" }) end
-
--- Acknowledged by E5, or by a short frame as some meters do.
-local function judge_ack(a)
-  return function(frame)
-    if frame.type == "ack" then return "take", true end
-    if frame.c & MASTER ~= 0 then return "pass" end
-    if not answers_for(a, frame) then return "pass", from_other(a, frame) end
-    if frame.type ~= "short" then
-      return "pass", Error.new("mismatch", "a late answer instead of an acknowledgement")
-    end
-    local code = frame.c & 0x0F
-    if code == NACK then return "take", nil, nack() end
-    if code == ACK or code == NO_DATA then return "take", true end
-    return "pass"
-  end
-end
-
--- Fails where a telegram says of itself that it is another meter's; many short telegrams say nothing.
-local function check_identity(telegram, address, first)
-  local found = telegram.secondary_address or telegram.id and telegram.id .. address.digits:sub(9)
-  if address.digits and found and not Address.matches(address.digits, found) then
-    return Error.new("mismatch", ("answer of meter %s instead of %s"):format(found, address.digits))
-  end
-  if first and first.id and telegram.id and first.id ~= telegram.id then
-    return Error.new("mismatch", ("telegram of meter %s among those of %s"):format(telegram.id, first.id))
-  end
-end
-
-local function application_error(telegram)
-  local said = telegram.application_error
-  return Error.new("rejected", ("the meter reports: %s"):format(said.name or "error"), { code = said.name })
-end
-
-local function judge_short(frame, may_end)
-  local code = frame.c & 0x0F
-  if code == NACK then return "take", nil, nack() end
-  if code ~= ACK and code ~= NO_DATA then return "pass" end
-  if may_end then return "take", END end
-  return "take", nil, no_data()
-end
-
-local function judge_telegram(frame, address, first)
-  local telegram, err = core.telegram(frame.bytes)
-  if not telegram then return "take", nil, Error.wrap(err) end
-  err = check_identity(telegram, address, first)
-  if err then return "pass", err end
-  if telegram.application_error then return "take", nil, application_error(telegram) end
-  return "take", telegram
-end
-
-local function judge_data(address, first)
-  return function(frame)
-    if frame.type == "ack" then
-      if first then return "take", END end
-      return "pass", no_data() -- or the late answer to SND_NKE: the telegram may still come
-    end
-    if frame.c & MASTER ~= 0 then return "pass" end
-    if not answers_for(address.a, frame) then return "pass", from_other(address.a, frame) end
-    if frame.type == "short" then return judge_short(frame, first ~= nil) end
-    if frame.c & RSP_UD_MASK ~= RSP_UD then
-      return "pass", Error.new("mismatch", ("answer with C field %02X is no user data"):format(frame.c))
-    end
-    return judge_telegram(frame, address, first)
-  end
-end
 
 -- Bytes behind CI at which the access number stands, which differs in a repeated telegram (EN 13757-3, headers).
 local ACCESS_NUMBER = { [0x72] = 9, [0x76] = 9, [0x73] = 5, [0x77] = 5, [0x7A] = 1 }
@@ -113,9 +31,9 @@ local function collect(link, address, readout, options)
       return Error.new("limit", ("more than %d telegrams"):format(#telegrams))
     end
     local bytes = request.req_ud2(address.a, link:fcb(address.a))
-    local telegram, err = exchange.run(link, bytes, judge_data(address, telegrams[1]), options)
+    local telegram, err = exchange.run(link, bytes, judge.data(address, telegrams[1]), options)
     if not telegram then return err end
-    if telegram == END then return nil end
+    if telegram == judge.END then return nil end
     link:toggle_fcb(address.a)
     local key = content(telegram)
     if seen[key] then
@@ -142,7 +60,7 @@ local function reset(link, a)
   end
   link:forget_fcb(a)
   local retries = link.state.deaf[a] and 0 or nil
-  local _, err = exchange.run(link, request.snd_nke(a), judge_ack(a), { retries = retries })
+  local _, err = exchange.run(link, request.snd_nke(a), judge.ack(a), { retries = retries })
   link:reset_fcb(a)
   if not err then link:rest() end
   return err, not err
@@ -182,7 +100,7 @@ end
 -- The meter that was selected may answer with E5 or not. `alone`: no second one can answer later.
 local function deselect(link, alone)
   local a = Address.SELECTED
-  exchange.run(link, request.snd_nke(a), judge_ack(a), { retries = 0, whole_window = not alone })
+  exchange.run(link, request.snd_nke(a), judge.ack(a), { retries = 0, whole_window = not alone })
   link:forget_fcb(a)
   if not link.broken then link:rest() end
 end
@@ -191,7 +109,7 @@ local function read_selected(link, address, readout)
   local a = Address.SELECTED
   deselect(link, false)
   local options = { strict = true, whole_window = address.wildcard }
-  local _, err = exchange.run(link, request.select(address.digits), judge_ack(a), options)
+  local _, err = exchange.run(link, request.select(address.digits), judge.ack(a), options)
   if not err then
     link:reset_fcb(a)
     err = collect(link, address, readout, { whole_window = address.wildcard, acknowledged = true })
@@ -208,7 +126,7 @@ end
 ---@param address mbus.Address
 ---@return mbus.Readout? readout  with `readout.error` if the tail of a telegram is damaged and records before it are good
 ---@return mbus.Error? err  `err.readout` holds the telegrams read before
-return function(link, address)
+local function run(link, address)
   local readout = Readout.new(address.text)
   local err = (address.digits and read_selected or read_primary)(link, address, readout)
   err = err or #readout == 0 and readout.error or nil
@@ -216,3 +134,17 @@ return function(link, address)
   if readout.telegrams[1] then err.readout = readout end
   return nil, Error.wrap(err, { address = address.text })
 end
+
+---@param level integer  of the caller, for `error`
+---@param address integer|string
+---@param options? mbus.BusOptions
+local function prepare(level, address, options)
+  if type(address) ~= "number" and type(address) ~= "string" then
+    error("an address is a number or a string, not " .. type(address), level + 1)
+  end
+  local parsed, err = Address.parse(address)
+  if not parsed then return nil, err end
+  return options or {}, parsed
+end
+
+return { prepare = prepare, run = run }
