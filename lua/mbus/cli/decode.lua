@@ -1,0 +1,69 @@
+---mbus decode: telegrams from arguments, files or standard input; no bus, no port, no network.
+local console = require "mbus.cli.console"
+local Error = require "mbus.error"
+local output = require "mbus.cli.output"
+
+local M = {}
+
+M.summary = "Decode telegrams from hex digits, files or standard input."
+
+function M.define(command)
+  command:argument("input", "Hex digits (with or without blanks, 0x, colons), files in hex or binary, or - for standard input.")
+    :args("*"):argname("<file|hex|->")
+  output.define(command)
+  command:epilog [[
+Text holds one telegram a line; # begins a comment line. Binary input may hold any number of telegrams.
+With --format jsonl every line of text gives exactly one line of JSON, also an empty or a bad one.
+
+Examples:
+  mbus decode 68 03 03 68 08 05 70 7D 16
+  mbus decode meter.hex captured.bin
+  mbus decode --format jsonl < telegrams.txt | jq .header.id]]
+end
+
+---The frame of a telegram whose content cannot be read.
+local function frame_of(bytes)
+  local frame = bytes and require("mbus.core").frame(bytes)
+  return frame or nil
+end
+
+---@return boolean  the telegram is good from beginning to end
+local function show(out, args, bytes, where, err)
+  local telegram
+  if bytes then telegram, err = require("mbus").decode(bytes) end
+  if telegram then
+    out.telegram(telegram)
+    err = telegram.error and Error.wrap(telegram.error)
+  else
+    out.failure(err, frame_of(bytes))
+  end
+  if err and args.format == "table" then
+    console.flush()
+    console.complain(("%s: %s"):format(where, err))
+  end
+  return err == nil
+end
+
+function M.run(args)
+  local input = require "mbus.cli.input"
+  if #args.input == 0 and console.is_terminal(0) then
+    io.stderr:write("Telegrams in hex, one a line; Ctrl-D ends. (mbus decode --help tells what else can be decoded.)\n")
+  end
+  local sources, message = input.sort(#args.input > 0 and args.input or { "-" })
+  if not sources then
+    console.complain(message .. ", and these are no hex digits")
+    return console.USAGE
+  end
+  local out = output.new(args.format)
+  local count, good = 0, 0
+  for bytes, where, err in input.telegrams(sources, { lines = args.format == "jsonl" }) do
+    count = count + 1
+    if show(out, args, bytes, where, err) then good = good + 1 end
+    console.flush()
+  end
+  out.finish()
+  if count == 0 then console.complain("no telegram in the input") end
+  return count > 0 and good == count and console.OK or console.INCOMPLETE
+end
+
+return M
