@@ -134,11 +134,13 @@ static int open_payload(mbus_telegram *t)
 {
     unsigned left = (unsigned)(t->body_end - t->body);
 
+    if (is_encrypted(t)) {
+        t->payload = MBUS_PAYLOAD_RAW;
+        return fail(t, MBUS_E_ENCRYPTED, t->body);
+    }
     switch (t->payload) {
     case MBUS_PAYLOAD_RECORDS:
     case MBUS_PAYLOAD_COMMAND:
-        if (is_encrypted(t))
-            return fail(t, MBUS_E_ENCRYPTED, t->body);
         t->records.structure = (uint8_t)t->payload;
         return MBUS_OK;
     case MBUS_PAYLOAD_SELECTION:

@@ -7,9 +7,10 @@
 ---
 ---Decoding needs nothing but the C core; serial ports, sockets and the simulator are loaded when they are used.
 local core = require "mbus.core"
-require "mbus.error" -- gives the errors of the core their text
+local decode = require("mbus.decode").telegram
 
 ---@class mbus
+---@field security table   encryption of telegrams, see security.lua
 ---@field simulator table  meters and a whole bus without hardware, see simulator/init.lua
 ---@field spawn fun(fn: function, ...)  starts a coroutine in which requests yield instead of blocking
 ---@field run fun()  runs all that was spawned until nothing is left to do
@@ -17,11 +18,12 @@ local M = {}
 
 ---Reads one telegram. Its records are decoded when they are asked for.
 ---@param bytes string  exactly one frame
+---@param options? mbus.DecodeOptions  keys of encrypted meters, formats of compact frames
 ---@return mbus.Telegram? telegram  with `telegram.error` if its tail is damaged; the records before it are good
----@return mbus.Error? err  the frame itself is bad
-function M.decode(bytes)
+---@return mbus.Error? err  the frame itself is bad; beside a telegram: its header is good, but it could not be decrypted
+function M.decode(bytes, options)
   if type(bytes) ~= "string" then error("bytes are a string, not " .. type(bytes), 2) end
-  return core.telegram(bytes)
+  return decode(bytes, options)
 end
 
 ---Opens a bus.
@@ -57,6 +59,7 @@ function M.unhex(text) return core.unhex(text) end
 
 local LAZY = {
   simulator = function() return require "mbus.simulator" end,
+  security = function() return require "mbus.security" end,
   spawn = function() return require("mbus.runtime").spawn end,
   run = function() return require("mbus.runtime").run end,
 }
