@@ -25,14 +25,16 @@ endif
 
 CORE_C   := $(wildcard csrc/core/*.c)
 CORE_H   := $(wildcard csrc/core/*.h csrc/core/*.def csrc/lua/*.h)
-SERIAL_C := $(wildcard csrc/lua/serial.c)
-AES_C    := $(wildcard csrc/lua/aes.c)
-LUA_C    := $(filter-out $(SERIAL_C) $(AES_C),$(wildcard csrc/lua/*.c))
+LUA_C    := $(addprefix csrc/lua/,core.c encode.c telegram.c)
+OTHER_C  := $(filter-out $(LUA_C),$(wildcard csrc/lua/*.c))
 TEST_C   := $(wildcard csrc/test/*.c)
 LUA_SRC  := $(shell find lua -type f 2>/dev/null)
 ROCKSPEC := mbus-scm-1.rockspec
 
-SO := build/mbus/core.so build/mbus/serial.so build/mbus/aes.so
+# Each other file is a module of its own.
+SO := build/mbus/core.so $(patsubst csrc/lua/%.c,build/mbus/%.so,$(OTHER_C))
+serial_LIBS := -lserialport
+aes_LIBS    := -lmbedcrypto
 
 .PHONY: help
 help:
@@ -97,11 +99,8 @@ endef
 build/mbus/core.so: $(CORE_C) $(LUA_C) $(CORE_H)
 	$(call link,$(CORE_C) $(LUA_C))
 
-build/mbus/serial.so: $(SERIAL_C)
-	$(call link,$(SERIAL_C),-lserialport)
-
-build/mbus/aes.so: $(AES_C)
-	$(call link,$(AES_C),-lmbedcrypto)
+build/mbus/%.so: csrc/lua/%.c
+	$(call link,$<,$($*_LIBS))
 
 # --- install --------------------------------------------------------------------------------------------------
 
@@ -111,7 +110,7 @@ LUAROCKS  = LUAROCKS_CONFIG="$(CURDIR)/build/luarocks.lua" luarocks --lua-versio
 MAKE_ROCK = mkdir -p build && \
 	echo 'rocks_provided = { luv = "1-1", dkjson = "1-1", argparse = "1-1" }' >build/luarocks.lua && \
 	$(LUAROCKS) make --deps-mode=one
-SOURCES   = $(ROCKSPEC) $(CORE_C) $(CORE_H) $(LUA_C) $(SERIAL_C) $(AES_C) $(LUA_SRC)
+SOURCES   = $(ROCKSPEC) $(CORE_C) $(CORE_H) $(LUA_C) $(OTHER_C) $(LUA_SRC)
 
 .PHONY: build install
 build: lua_modules/bin/mbus
@@ -138,7 +137,7 @@ install: setup
 test: setup-test lint warnings symbols check binding spec
 
 # All sources with every warning an error, by both compilers.
-warnings: $(foreach cc,gcc clang,$(patsubst csrc/%.c,build/$(cc)/%.o,$(CORE_C) $(LUA_C) $(SERIAL_C) $(AES_C) $(TEST_C)))
+warnings: $(foreach cc,gcc clang,$(patsubst csrc/%.c,build/$(cc)/%.o,$(CORE_C) $(LUA_C) $(OTHER_C) $(TEST_C)))
 
 define compile_with
 build/$(1)/%.o: csrc/%.c $(CORE_H) | setup-test

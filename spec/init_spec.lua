@@ -41,7 +41,7 @@ describe("mbus", function()
       for name in pairs(package.loaded) do if not before[name] then loaded[#loaded + 1] = name end end
       table.sort(loaded)
       print(#telegram, table.concat(loaded, " "))]]):format(helper.HYD))
-    assert.equal("14\tmbus mbus.core mbus.error\n", out)
+    assert.equal("14\tmbus mbus.core mbus.decode mbus.error\n", out)
   end)
 
   it("reads a simulated meter, or one driven by hand, without luv and libserialport", function()

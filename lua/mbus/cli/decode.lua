@@ -1,6 +1,6 @@
 ---mbus decode: telegrams from arguments, files or standard input; no bus, no port, no network.
 local console = require "mbus.cli.console"
-local Error = require "mbus.error"
+local keys = require "mbus.cli.keys"
 local output = require "mbus.cli.output"
 
 local M = {}
@@ -11,6 +11,7 @@ function M.define(command)
   command:argument("input", "Hex digits (with or without blanks, 0x, colons), files in hex or binary, or - for standard input.")
     :args("*"):argname("<file|hex|->")
   output.define(command)
+  keys.define(command)
   command:epilog [[
 Text holds one telegram a line; # begins a comment line. Binary input may hold any number of telegrams.
 With --format jsonl every line of text gives exactly one line of JSON, also an empty or a bad one.
@@ -28,16 +29,16 @@ local function frame_of(bytes)
 end
 
 ---@return boolean  the telegram is good from beginning to end
-local function show(out, args, bytes, where, err)
+local function show(out, args, options, bytes, where, err)
   local telegram
-  if bytes then telegram, err = require("mbus").decode(bytes) end
+  if bytes then telegram, err = require("mbus").decode(bytes, options) end
   if telegram then
     out.telegram(telegram)
-    err = telegram.error and Error.wrap(telegram.error)
+    err = err or telegram.error
   else
-    out.failure(err, frame_of(bytes))
+    out.failure(err, frame_of(bytes), bytes)
   end
-  if err and args.format == "table" then
+  if err and not args.format:find "^json" then
     console.flush()
     console.complain(("%s: %s"):format(where, err))
   end
@@ -55,10 +56,13 @@ function M.run(args)
     return console.USAGE
   end
   local out = output.new(args.format)
+  local key, wrong = keys.parse(args)
+  if wrong then return console.USAGE end
+  local options = { keys = key, formats = {} }
   local count, good = 0, 0
   for bytes, where, err in input.telegrams(sources, { lines = args.format == "jsonl" }) do
     count = count + 1
-    if show(out, args, bytes, where, err) then good = good + 1 end
+    if show(out, args, options, bytes, where, err) then good = good + 1 end
     console.flush()
   end
   out.finish()

@@ -6,7 +6,7 @@ local M = {}
 
 M.version = "mbus scm"
 
-local COMMANDS = { "decode", "read", "simulate" }
+local COMMANDS = { "decode", "explain", "read", "simulate" }
 
 ---argparse ends with 255 on wrong usage; ours is 2, and says where help is.
 local function usage_error(command, message)

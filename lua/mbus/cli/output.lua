@@ -1,13 +1,13 @@
 ---How results leave a command: one writer a format, all with the same five functions.
 ---
 ---    local out = output.new(args.format)
----    out.telegram(telegram)   out.failure(err, frame)   out.readout(readout, err)   out.unread(address, err)
+---    out.telegram(telegram)   out.failure(err, frame, bytes)   out.readout(readout, err)   out.unread(address, err)
 ---    out.finish()
 local console = require "mbus.cli.console"
 
 local M = {}
 
-M.formats = { "table", "json", "jsonl" }
+M.formats = { "table", "json", "jsonl", "csv", "xml", "annotated" }
 
 local function table_writer()
   local format = require "mbus.format.table"
@@ -61,14 +61,33 @@ local function json_writer()
   return writer
 end
 
-local WRITERS = { table = table_writer, json = json_writer, jsonl = jsonl_writer }
+---Formats whose module puts any number of results together by itself.
+local function stream_writer(name, options)
+  return function()
+    local writer = require("mbus.format." .. name).stream(console.write, options())
+    local finish = writer.finish
+    function writer.finish()
+      finish()
+      console.flush()
+    end
+    return writer
+  end
+end
 
----@param format "table"|"json"|"jsonl"
+local function none() end
+
+local WRITERS = {
+  table = table_writer, json = json_writer, jsonl = jsonl_writer,
+  csv = stream_writer("csv", none), xml = stream_writer("xml", none), annotated = stream_writer("annotated", console.style),
+}
+
+---@param format string  one of `M.formats`
 function M.new(format) return WRITERS[format]() end
 
 ---Adds `--format` to a command.
 function M.define(command)
-  command:option("-f --format", "How results are printed: table, json (one document) or jsonl (one object a line).")
+  command:option("-f --format", "How results are printed: table, json (one document), jsonl (one object a line), csv (one "
+    .. "row a record), xml (as libmbus) or annotated (every byte explained).")
     :choices(M.formats):default("table"):argname("<format>")
 end
 
