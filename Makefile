@@ -42,6 +42,8 @@ help:
 	@echo 'make test      set up, build, and run every check'
 	@echo 'make build     build and install into lua_modules/ (lua_modules/bin/mbus runs from any folder)'
 	@echo 'make install   install system-wide (root), for this user, or with PREFIX=DIR into DIR'
+	@echo 'make fuzz      fuzz the C core with libFuzzer, see csrc/fuzz/README.md'
+	@echo 'make bench-decode  speed of decoding; make bench-instructions counts instructions (valgrind)'
 	@echo 'make so        quick build of the C modules alone, into build/'
 	@echo 'make env       shell commands that make `$(LUA)` find this tree: eval "$$(make -s env)"'
 	@echo 'make clean     remove everything that was built'
@@ -134,7 +136,7 @@ install: setup
 # --- checks ---------------------------------------------------------------------------------------------------
 
 .PHONY: test lint warnings symbols check binding spec
-test: setup-test lint warnings symbols check binding spec
+test: setup-test lint warnings symbols check binding fuzz-short spec
 
 # All sources with every warning an error, by both compilers.
 warnings: $(foreach cc,gcc clang,$(patsubst csrc/%.c,build/$(cc)/%.o,$(CORE_C) $(LUA_C) $(OTHER_C) $(TEST_C)))
@@ -188,3 +190,5 @@ demo: build
 clean:
 	rm -rf build lua_modules
 	@$(TIDY)
+
+include csrc/fuzz/fuzz.mk csrc/bench/bench.mk

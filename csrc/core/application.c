@@ -63,10 +63,16 @@ static const ci_range ci_ranges[] = {
 
 static const ci_range *find_ci(unsigned ci)
 {
-    for (size_t i = 0; i < sizeof ci_ranges / sizeof ci_ranges[0]; i++)
-        if (ci >= ci_ranges[i].first && ci <= ci_ranges[i].last)
-            return &ci_ranges[i];
-    return NULL;
+    size_t low = 0, high = sizeof ci_ranges / sizeof ci_ranges[0] - 1;
+
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (ci_ranges[middle].last < ci)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return ci >= ci_ranges[low].first && ci <= ci_ranges[low].last ? &ci_ranges[low] : NULL;
 }
 
 /* ------------------------------------------------------------------ header */
@@ -414,6 +420,27 @@ static int read_plain_text(mbus_cursor *c, mbus_record *r)
     return stop(c, MBUS_E_VAR_VIF_END, c->position);
 }
 
+/* Where the combinable VIFEs of a VIB begin and end. */
+static void find_vifes(mbus_record *r)
+{
+    unsigned first = 1, end = r->vib_length;
+
+    if (!(r->vib[0] & EXTENSION))
+        return;
+    if (r->text && r->text == r->vib + 2)
+        first = 2u + r->text_length;
+    else if (r->text)
+        end = (unsigned)(r->text - r->vib) - 1u;
+    else if (r->vib[0] == VIF_FB_POINTER)
+        first = 2;
+    else if (r->vib[0] == VIF_FD_POINTER)
+        first = r->vib[1] == VIF_FD_POINTER ? 3 : 2;
+    else if (r->vib[0] == (VIF_PRIVATE | EXTENSION))
+        first = end; /* private to the end */
+    r->vife_first = (uint8_t)first;
+    r->vife_end = (uint8_t)end;
+}
+
 /* VIF and VIFEs, as far as they frame the record. */
 static int read_vib(mbus_cursor *c, mbus_record *r)
 {
@@ -437,38 +464,17 @@ static int read_vib(mbus_cursor *c, mbus_record *r)
         }
     }
     r->vib_length = (uint8_t)(c->bytes + c->position - r->vib);
+    find_vifes(r);
     return rc;
-}
-
-/* Where the combinable VIFEs of a VIB begin and end. */
-static void vife_range(const mbus_record *r, unsigned *first, unsigned *end)
-{
-    *first = 1;
-    *end = r->vib_length;
-    if (!(r->vib[0] & EXTENSION))
-        *end = 1;
-    else if (r->text && r->text == r->vib + 2)
-        *first = 2u + r->text_length;
-    else if (r->text)
-        *end = r->vib_length - 1u - r->text_length;
-    else if (r->vib[0] == VIF_FB_POINTER)
-        *first = 2;
-    else if (r->vib[0] == VIF_FD_POINTER)
-        *first = r->vib[1] == VIF_FD_POINTER ? 3 : 2;
-    else if (r->vib[0] == (VIF_PRIVATE | EXTENSION))
-        *first = *end; /* private to the end */
 }
 
 int mbus_next_vife(const mbus_record *r, unsigned *state, unsigned *code)
 {
-    unsigned first, end;
+    unsigned end = r->vife_end;
     uint8_t byte;
 
-    if (!r->dib) /* fixed structure: a unit, no VIB */
-        return 0;
-    vife_range(r, &first, &end);
-    if (*state < first)
-        *state = first;
+    if (*state < r->vife_first)
+        *state = r->vife_first;
     if (*state >= end)
         return 0;
     byte = r->vib[(*state)++];

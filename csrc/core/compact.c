@@ -97,7 +97,7 @@ int mbus_compact_expand(const mbus_telegram *t, const uint8_t *headers, size_t n
 
     if (!is_compact(t, &c))
         return MBUS_E_UNSUPPORTED_CI;
-    if (n > UINT16_MAX || mbus_crc(headers, n) != (c.p[0] | c.p[1] << 8))
+    if (n > MBUS_DATA_MAX || mbus_crc(headers, n) != (c.p[0] | c.p[1] << 8))
         return MBUS_E_UNKNOWN_FORMAT;
     memcpy(user_data, c.header, c.header_size);
     size = interleave(&c, headers, n, user_data + c.header_size, sizeof user_data - c.header_size);

@@ -263,6 +263,7 @@ typedef struct mbus_record {
 
     uint8_t quantity, unit;
     uint8_t text_length;  /* plain-text unit */
+    uint8_t vife_first, vife_end; /* where the combinable VIFEs stand in vib */
     uint16_t flags;       /* mbus_flag */
     uint8_t record_error; /* VIFE 01..1F of a slave, 0: none */
     bool command;         /* VIFE 00..0F are actions */

@@ -56,7 +56,7 @@ static void find_bases(const mbus_telegram *t, mbus_profile *p)
     while (cursor.position < p->record.position && mbus_next(&cursor, &r) > 0 && r.position < p->record.position) {
         if (is_base_value(&r, &p->record)) {
             p->has_base = r.number.magnitude <= INT64_MAX;
-            p->sum = (int64_t)r.number.magnitude;
+            p->sum = p->has_base ? (int64_t)r.number.magnitude : 0;
             if (r.number.negative)
                 p->sum = -p->sum;
         } else if (is_base_time(&r, &p->record)) {
@@ -145,7 +145,11 @@ static void add_half_months(mbus_time *t, int halves)
 
     t->day = 1;
     add_months(t, (halves + half - (halves + half < 0)) / 2);
-    t->day = (uint8_t)((halves + half) % 2 ? (day > 15 ? day : day + 15) : (day > 15 ? day - 15 : day));
+    if ((halves + half) % 2)
+        t->day = (uint8_t)(day > 15 ? day : day + 15);
+    else
+        t->day = (uint8_t)(day <= 15 ? day : day == 31 ? 15 : day - 15);
+    add_months(t, 0); /* not beyond its end */
 }
 
 /* Time of the element `k` steps from the base; false where the spacing is not one of time. */

@@ -121,16 +121,6 @@ static void put_text(writer *w, const char *text)
         put(w, *text++);
 }
 
-static void put_digits(writer *w, unsigned value, unsigned places)
-{
-    unsigned power = 1;
-
-    while (--places)
-        power *= 10;
-    for (; power; power /= 10)
-        put(w, (char)('0' + value / power % 10));
-}
-
 static void put_utf8(writer *w, const uint8_t *bytes, size_t n, bool reverse)
 {
     for (size_t i = 0; i < n; i++) {
@@ -164,6 +154,15 @@ int mbus_unit_text(const mbus_record *r, char *out, size_t capacity)
     unsigned state = 0, code;
     bool metric = true;
 
+    if (!r->vife_end && !r->text_length) { /* nearly always: the name alone */
+        const char *name = mbus_unit_name(r->unit);
+        size_t n = strlen(name);
+        if (n > capacity)
+            return MBUS_E_NO_SPACE;
+        if (n)
+            memcpy(out, name, n);
+        return (int)n;
+    }
     while (mbus_next_vife(r, &state, &code))
         if (code == 0x3D)
             metric = false;
@@ -182,36 +181,49 @@ int mbus_unit_text(const mbus_record *r, char *out, size_t capacity)
     return finish(&w);
 }
 
-/* A wildcard ("every") shows as *. */
-static void put_or_star(writer *w, unsigned value, unsigned places, bool star)
+/* Two digits; a wildcard ("every") shows as *. */
+static char *pair(char *p, unsigned value, bool star)
 {
-    if (star)
-        put(w, '*');
-    else
-        put_digits(w, value, places);
+    if (star) {
+        *p++ = '*';
+        return p;
+    }
+    *p++ = (char)('0' + value / 10 % 10);
+    *p++ = (char)('0' + value % 10);
+    return p;
 }
 
 int mbus_time_text(const mbus_time *t, mbus_type type, char *out, size_t capacity)
 {
-    writer w = {out, 0, capacity};
+    char text[MBUS_TIME_TEXT_MAX], *p = text;
+    size_t n;
 
     if (type != MBUS_TYPE_TIME) {
-        put_or_star(&w, t->year, 4, t->year == 127);
-        put(&w, '-');
-        put_or_star(&w, t->month, 2, t->month == 15);
-        put(&w, '-');
-        put_or_star(&w, t->day, 2, t->day == 0 && t->month != 0);
+        if (t->year == 127) {
+            *p++ = '*';
+        } else {
+            p = pair(p, t->year / 100u, false);
+            p = pair(p, t->year % 100u, false);
+        }
+        *p++ = '-';
+        p = pair(p, t->month, t->month == 15);
+        *p++ = '-';
+        p = pair(p, t->day, t->day == 0 && t->month != 0);
     }
     if (type == MBUS_TYPE_DATETIME)
-        put(&w, 'T');
+        *p++ = 'T';
     if (type != MBUS_TYPE_DATE) {
-        put_or_star(&w, t->hour, 2, t->hour == 31);
-        put(&w, ':');
-        put_or_star(&w, t->minute, 2, t->minute == 63);
-        put(&w, ':');
-        put_or_star(&w, t->second, 2, t->second == 63);
+        p = pair(p, t->hour, t->hour == 31);
+        *p++ = ':';
+        p = pair(p, t->minute, t->minute == 63);
+        *p++ = ':';
+        p = pair(p, t->second, t->second == 63);
     }
-    return finish(&w);
+    n = (size_t)(p - text);
+    if (n > capacity)
+        return MBUS_E_NO_SPACE;
+    memcpy(out, text, n);
+    return (int)n;
 }
 
 int mbus_bcd_glyphs(const mbus_record *r, char *out, size_t capacity)
@@ -336,17 +348,52 @@ static natural whole(const mbus_number *number, bool *negative, int *exponent)
     return sum;
 }
 
+/* The common case: 64 bits hold all digits. */
+static int short_number_text(uint64_t value, bool negative, int exponent, writer *w)
+{
+    char digits[80];
+    int n = 0, places = exponent < 0 ? -exponent : 0;
+
+    if (value == 0) {
+        negative = false;
+        if (exponent > 0)
+            exponent = 0;
+    }
+    for (; value > UINT32_MAX; value /= 10)
+        digits[n++] = (char)('0' + value % 10);
+    for (uint32_t rest = (uint32_t)value; rest; rest /= 10)
+        digits[n++] = (char)('0' + rest % 10);
+    while (n <= places)
+        digits[n++] = '0';
+    if (negative)
+        put(w, '-');
+    while (n > places)
+        put(w, digits[--n]);
+    if (places)
+        put(w, '.');
+    while (n > 0)
+        put(w, digits[--n]);
+    for (; exponent > 0; exponent--)
+        put(w, '0');
+    return finish(w);
+}
+
 int mbus_number_text(const mbus_number *number, char *out, size_t capacity)
 {
     writer w = {out, 0, capacity};
-    bool negative;
+    bool negative, is_zero;
     int exponent, places;
-    natural n = whole(number, &negative, &exponent);
+    natural n;
     int digits = LIMBS * LIMB_DIGITS;
+
+    if (number->factor && number->offset == 0 && number->exponent > -60 && number->magnitude <= UINT64_MAX / number->factor)
+        return short_number_text(number->magnitude * number->factor, number->negative, number->exponent, &w);
+    n = whole(number, &negative, &exponent);
 
     while (digits > 1 && digit_of(&n, (unsigned)digits - 1) == 0)
         digits--;
-    if (negative && !(digits == 1 && digit_of(&n, 0) == 0))
+    is_zero = digits == 1 && digit_of(&n, 0) == 0;
+    if (negative && !is_zero)
         put(&w, '-');
     places = exponent < 0 ? -exponent : 0;
     if (digits <= places)
@@ -356,7 +403,7 @@ int mbus_number_text(const mbus_number *number, char *out, size_t capacity)
         if (digits && digits == places)
             put(&w, '.');
     }
-    if (!(w.size == 1 && out[0] == '0'))
+    if (!is_zero)
         for (; exponent > 0; exponent--)
             put(&w, '0');
     return finish(&w);

@@ -8,8 +8,12 @@ static uint64_t load(const uint8_t *p, unsigned n, bool msb_first)
 {
     uint64_t value = 0;
 
-    for (unsigned i = 0; i < n; i++)
-        value = value << 8 | p[msb_first ? i : n - 1 - i];
+    if (msb_first)
+        for (unsigned i = 0; i < n; i++)
+            value = value << 8 | p[i];
+    else
+        while (n)
+            value = value << 8 | p[--n];
     return value;
 }
 

@@ -230,65 +230,179 @@ static void push_unit(lua_State *L, const mbus_record *r)
 static const char *const functions[] = {"instantaneous", "maximum", "minimum", "error"};
 static const char *const types[] = {"none", "number", "number", "string", "date", "datetime", "time", "bytes"};
 
-static void set_integer(lua_State *L, const char *name, lua_Integer value)
+/* X(enum, name): the fields of a record. */
+#define FIELDS(X) \
+    X(INDEX, "index") X(POSITION, "position") X(TELEGRAM_, "telegram") X(OFFSET, "offset") X(FUNCTION, "function") \
+    X(STORAGE, "storage") X(TARIFF, "tariff") X(SUBUNIT, "subunit") X(QUANTITY, "quantity") X(UNIT_, "unit") X(TYPE_, "type") \
+    X(VALUE, "value") X(MODIFIERS, "modifiers") X(FLAGS, "flags") X(ERROR_, "error") X(ACTION, "action") X(RAW, "raw") \
+    X(EXPONENT, "exponent") X(FACTOR, "factor") X(ADDEND, "addend") X(FINAL_DIFE, "final_dife") \
+    X(HUNDRED_YEARS, "hundred_years") X(TEXT, "text") X(RAW_DIF, "raw_dif_hex") X(RAW_VIF, "raw_vif_hex") X(RAW_DATA, "raw_data_hex")
+
+/* Strings and the metatable of lists stand in one Lua array, since looking them up by name for every record would cost more
+ * than decoding does. */
+enum {
+    NO_FIELD,
+#define X(id, name) FIELD_##id,
+    FIELDS(X)
+#undef X
+    FIELD_COUNT,
+    NAMES_FUNCTION = FIELD_COUNT,
+    NAMES_TYPE = NAMES_FUNCTION + 4,
+    NAMES_QUANTITY = NAMES_TYPE + 8,
+    NAMES_UNIT = NAMES_QUANTITY + MBUS_QUANTITY_COUNT,
+    NAMES_ARRAY = NAMES_UNIT + MBUS_UNIT_COUNT,
+    NAMES_EMPTY /* the list of all records that have no modifiers or flags */
+};
+
+static const char NAMES; /* its address is the array's key in the registry */
+
+static void add_name(lua_State *L, int i, const char *name)
 {
-    lua_pushinteger(L, value);
-    lua_setfield(L, -2, name);
+    lua_pushstring(L, name);
+    lua_rawseti(L, -2, i);
 }
 
-static void set_string(lua_State *L, const char *name, const char *value)
+static int refuse_change(lua_State *L)
 {
-    lua_pushstring(L, value);
-    lua_setfield(L, -2, name);
+    return luaL_error(L, "the empty list is shared by all records: assign a new one");
 }
 
-static void set_hex(lua_State *L, const char *name, const uint8_t *bytes, size_t n)
+static void open_names(lua_State *L)
 {
-    push_hex(L, bytes, n);
-    lua_setfield(L, -2, name);
-}
+    static const char *const field_names[] = {
+#define X(id, name) name,
+        FIELDS(X)
+#undef X
+    };
 
-static void new_array(lua_State *L)
-{
+    lua_createtable(L, NAMES_EMPTY, 0);
+    for (int i = 1; i < FIELD_COUNT; i++)
+        add_name(L, i, field_names[i - 1]);
+    for (int i = 0; i < 4; i++)
+        add_name(L, NAMES_FUNCTION + i, functions[i]);
+    for (int i = 0; i < 8; i++)
+        add_name(L, NAMES_TYPE + i, types[i]);
+    for (int i = 0; i < MBUS_QUANTITY_COUNT; i++)
+        add_name(L, NAMES_QUANTITY + i, mbus_quantity_name((unsigned)i));
+    for (int i = 0; i < MBUS_UNIT_COUNT; i++)
+        add_name(L, NAMES_UNIT + i, mbus_unit_name((unsigned)i));
+    luaL_newmetatable(L, ARRAY);
+    lua_pushliteral(L, "array");
+    lua_setfield(L, -2, "__jsontype");
+    lua_rawseti(L, -2, NAMES_ARRAY);
     lua_newtable(L);
-    luaL_setmetatable(L, ARRAY);
+    lua_createtable(L, 0, 2);
+    lua_pushliteral(L, "array");
+    lua_setfield(L, -2, "__jsontype");
+    lua_pushcfunction(L, refuse_change);
+    lua_setfield(L, -2, "__newindex");
+    lua_setmetatable(L, -2);
+    lua_rawseti(L, -2, NAMES_EMPTY);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &NAMES);
 }
 
-static void set_modifiers(lua_State *L, const mbus_record *r)
+/* A record table under construction, and the names: their places on the stack. */
+typedef struct build {
+    lua_State *L;
+    int table, names;
+} build;
+
+static void key(const build *b, int field)
+{
+    lua_rawgeti(b->L, b->names, field);
+}
+
+static void set(const build *b)
+{
+    lua_rawset(b->L, b->table);
+}
+
+static void field_integer(const build *b, int field, lua_Integer value)
+{
+    key(b, field);
+    lua_pushinteger(b->L, value);
+    set(b);
+}
+
+static void field_name(const build *b, int field, unsigned name)
+{
+    key(b, field);
+    lua_rawgeti(b->L, b->names, (lua_Integer)name);
+    set(b);
+}
+
+static void field_string(const build *b, int field, const char *value)
+{
+    key(b, field);
+    lua_pushstring(b->L, value);
+    set(b);
+}
+
+static void field_true(const build *b, int field)
+{
+    key(b, field);
+    lua_pushboolean(b->L, true);
+    set(b);
+}
+
+static void field_hex(const build *b, int field, const uint8_t *bytes, size_t n)
+{
+    key(b, field);
+    push_hex(b->L, bytes, n);
+    set(b);
+}
+
+/* Pushes the field's name and the list for its `n`th entry, which is made for the first. */
+static void append(const build *b, int field, lua_Integer n, const char *entry)
+{
+    if (n == 1) {
+        key(b, field);
+        lua_newtable(b->L);
+        lua_rawgeti(b->L, b->names, NAMES_ARRAY);
+        lua_setmetatable(b->L, -2);
+    }
+    lua_pushstring(b->L, entry);
+    lua_rawseti(b->L, -2, n);
+}
+
+static void end_list(const build *b, int field, lua_Integer n)
+{
+    if (n == 0)
+        field_name(b, field, NAMES_EMPTY);
+    else
+        set(b);
+}
+
+static void field_modifiers(const build *b, const mbus_record *r)
 {
     unsigned state = 0, code;
     lua_Integer n = 0;
 
-    new_array(L);
     while (mbus_next_vife(r, &state, &code)) {
         if (code < 0x10 || (!r->command && mbus_record_error_name(code)))
             continue; /* an action or a record error, reported by a field of its own */
-        lua_pushstring(L, mbus_modifier_name(code));
-        lua_rawseti(L, -2, ++n);
+        append(b, FIELD_MODIFIERS, ++n, mbus_modifier_name(code));
     }
-    lua_setfield(L, -2, "modifiers");
+    end_list(b, FIELD_MODIFIERS, n);
 }
 
-static void set_flags(lua_State *L, const mbus_record *r)
+static void field_flags(const build *b, const mbus_record *r)
 {
     lua_Integer n = 0;
 
-    new_array(L);
-    for (unsigned bit = 0; mbus_flag_name(bit); bit++)
-        if (r->flags >> bit & 1u) {
-            lua_pushstring(L, mbus_flag_name(bit));
-            lua_rawseti(L, -2, ++n);
-        }
-    lua_setfield(L, -2, "flags");
+    for (unsigned bit = 0, left = r->flags; left && mbus_flag_name(bit); bit++, left >>= 1)
+        if (left & 1u)
+            append(b, FIELD_FLAGS, ++n, mbus_flag_name(bit));
+    end_list(b, FIELD_FLAGS, n);
 }
 
-static void set_action(lua_State *L, const mbus_record *r)
+static void field_action(const build *b, const mbus_record *r)
 {
     unsigned state = 0, code;
 
     while (r->command && mbus_next_vife(r, &state, &code))
         if (code < 0x10)
-            set_string(L, "action", mbus_action_name(code));
+            field_string(b, FIELD_ACTION, mbus_action_name(code));
 }
 
 /* The integer on the wire; as text where a Lua integer can't hold it. */
@@ -309,17 +423,18 @@ static void push_raw(lua_State *L, const mbus_record *r)
     }
 }
 
-static void set_number(lua_State *L, const mbus_record *r)
+static void field_number(const build *b, const mbus_record *r)
 {
     if (!(r->flags & MBUS_FLAG_BCD_INVALID)) {
-        push_raw(L, r);
-        lua_setfield(L, -2, "raw");
+        key(b, FIELD_RAW);
+        push_raw(b->L, r);
+        set(b);
     }
-    set_integer(L, "exponent", r->number.exponent);
+    field_integer(b, FIELD_EXPONENT, r->number.exponent);
     if (r->number.factor != 1)
-        set_integer(L, "factor", r->number.factor);
+        field_integer(b, FIELD_FACTOR, r->number.factor);
     if (r->number.offset)
-        set_integer(L, "addend", r->number.offset); /* thousandths */
+        field_integer(b, FIELD_ADDEND, r->number.offset); /* thousandths */
 }
 
 static bool is_identifier(const mbus_record *r)
@@ -327,79 +442,110 @@ static bool is_identifier(const mbus_record *r)
     return r->quantity == MBUS_QUANTITY_FABRICATION_NUMBER || r->quantity == MBUS_QUANTITY_IDENTIFICATION;
 }
 
-/* What an encoder must know to give the same bytes again. */
-static void set_coding(lua_State *L, const mbus_record *r)
-{
-    if (r->flags & MBUS_FLAG_FINAL_DIFE) {
-        lua_pushboolean(L, true);
-        lua_setfield(L, -2, "final_dife");
-    }
-    if (r->flags & MBUS_FLAG_HUNDRED_YEARS) {
-        lua_pushboolean(L, true);
-        lua_setfield(L, -2, "hundred_years");
-    }
-}
-
 /* What the meter's display would show, where the value alone does not tell: leading zeros, error glyphs, wildcard dates. */
-static void set_text(lua_State *L, const mbus_record *r)
+static void field_text(const build *b, const mbus_record *r)
 {
     char text[64];
     bool is_bcd = r->type == MBUS_TYPE_NUMBER && r->data_length <= 10 && r->field >= 9 && r->field != 0x0D;
 
     if (r->type >= MBUS_TYPE_DATE && r->type <= MBUS_TYPE_TIME && !has_value(r)) {
-        push_time(L, r);
+        key(b, FIELD_TEXT);
+        push_time(b->L, r);
     } else if (is_bcd && is_identifier(r)) {
         for (unsigned i = 0; i < r->data_length; i++)
             snprintf(text + 2 * i, 3, "%02X", (unsigned)r->data[r->msb_first ? i : r->data_length - 1u - i]);
-        lua_pushstring(L, text);
+        key(b, FIELD_TEXT);
+        lua_pushstring(b->L, text);
     } else if (is_bcd && (r->flags & MBUS_FLAG_BCD_INVALID)) {
-        lua_pushlstring(L, text, (size_t)mbus_bcd_glyphs(r, text, sizeof text));
+        key(b, FIELD_TEXT);
+        lua_pushlstring(b->L, text, (size_t)mbus_bcd_glyphs(r, text, sizeof text));
     } else {
         return;
     }
-    lua_setfield(L, -2, "text");
+    set(b);
 }
 
 /* The fixed structure has a unit code in six bits of a byte instead of a VIB. */
-static void set_vif_hex(lua_State *L, const mbus_record *r)
+static void field_vif_hex(const build *b, const mbus_record *r)
 {
     uint8_t unit = r->vib[0] & 0x3F;
 
     if (r->dib)
-        set_hex(L, "raw_vif_hex", r->vib, r->vib_length);
+        field_hex(b, FIELD_RAW_VIF, r->vib, r->vib_length);
     else
-        set_hex(L, "raw_vif_hex", &unit, 1);
+        field_hex(b, FIELD_RAW_VIF, &unit, 1);
+}
+
+static void field_unit(const build *b, const mbus_record *r)
+{
+    if (r->vife_end == 0 && r->text_length == 0) { /* nearly always: no VIFEs, so a plain name or none */
+        if (*mbus_unit_name(r->unit))
+            field_name(b, FIELD_UNIT_, NAMES_UNIT + (unsigned)r->unit);
+        return;
+    }
+    key(b, FIELD_UNIT_);
+    push_unit(b->L, r);
+    set(b);
 }
 
 static void push_record(lua_State *L, const mbus_record *r, unsigned position)
 {
-    lua_createtable(L, 0, 24);
-    set_integer(L, "index", position);
-    set_integer(L, "position", position);
-    set_integer(L, "telegram", 0);
-    set_integer(L, "offset", r->position); /* of the DIF in the frame */
-    set_string(L, "function", functions[r->function]);
-    set_integer(L, "storage", (lua_Integer)r->storage);
-    set_integer(L, "tariff", r->tariff);
-    set_integer(L, "subunit", r->subunit);
-    set_string(L, "quantity", mbus_quantity_name(r->quantity));
-    push_unit(L, r);
-    lua_setfield(L, -2, "unit");
-    set_string(L, "type", types[r->type]);
-    push_value(L, r);
-    lua_setfield(L, -2, "value");
-    set_modifiers(L, r);
-    set_flags(L, r);
+    build b = {L, 0, 0};
+
+    lua_createtable(L, 0, 22);
+    b.table = lua_gettop(L);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &NAMES);
+    b.names = b.table + 1;
+    field_integer(&b, FIELD_INDEX, position);
+    field_integer(&b, FIELD_POSITION, position);
+    field_integer(&b, FIELD_TELEGRAM_, 0);
+    field_integer(&b, FIELD_OFFSET, r->position); /* of the DIF in the frame */
+    field_name(&b, FIELD_FUNCTION, NAMES_FUNCTION + (unsigned)r->function);
+    field_integer(&b, FIELD_STORAGE, (lua_Integer)r->storage);
+    field_integer(&b, FIELD_TARIFF, r->tariff);
+    field_integer(&b, FIELD_SUBUNIT, r->subunit);
+    field_name(&b, FIELD_QUANTITY, NAMES_QUANTITY + (unsigned)r->quantity);
+    field_unit(&b, r);
+    field_name(&b, FIELD_TYPE_, NAMES_TYPE + (unsigned)r->type);
+    if (has_value(r)) {
+        key(&b, FIELD_VALUE);
+        push_value(L, r);
+        set(&b);
+    }
+    field_modifiers(&b, r);
+    field_flags(&b, r);
     if (r->record_error)
-        set_string(L, "error", mbus_record_error_name(r->record_error));
-    set_action(L, r);
+        field_string(&b, FIELD_ERROR_, mbus_record_error_name(r->record_error));
+    field_action(&b, r);
     if (r->type == MBUS_TYPE_NUMBER || r->type == MBUS_TYPE_REAL)
-        set_number(L, r);
-    set_coding(L, r);
-    set_text(L, r);
-    set_hex(L, "raw_dif_hex", r->dib, r->dib_length);
-    set_vif_hex(L, r);
-    set_hex(L, "raw_data_hex", r->data, r->data_length);
+        field_number(&b, r);
+    if (r->flags & MBUS_FLAG_FINAL_DIFE) /* these two: what an encoder must know to give the same bytes again */
+        field_true(&b, FIELD_FINAL_DIFE);
+    if (r->flags & MBUS_FLAG_HUNDRED_YEARS)
+        field_true(&b, FIELD_HUNDRED_YEARS);
+    field_text(&b, r);
+    field_hex(&b, FIELD_RAW_DIF, r->dib, r->dib_length);
+    field_vif_hex(&b, r);
+    field_hex(&b, FIELD_RAW_DATA, r->data, r->data_length);
+    lua_settop(L, b.table);
+}
+
+static void new_array(lua_State *L)
+{
+    lua_newtable(L);
+    luaL_setmetatable(L, ARRAY);
+}
+
+static void set_integer(lua_State *L, const char *name, lua_Integer value)
+{
+    lua_pushinteger(L, value);
+    lua_setfield(L, -2, name);
+}
+
+static void set_string(lua_State *L, const char *name, const char *value)
+{
+    lua_pushstring(L, value);
+    lua_setfield(L, -2, name);
 }
 
 static int decimal(lua_State *L)
@@ -407,6 +553,7 @@ static int decimal(lua_State *L)
     mbus_number number = {.factor = 1};
     char text[MBUS_NUMBER_TEXT_MAX];
     lua_Integer raw;
+    int n;
 
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_getfield(L, 1, "exponent");
@@ -430,7 +577,10 @@ static int decimal(lua_State *L)
     default:
         return luaL_pushfail(L), 1;
     }
-    lua_pushlstring(L, text, (size_t)mbus_number_text(&number, text, sizeof text));
+    n = mbus_number_text(&number, text, sizeof text);
+    if (n < 0)
+        return luaL_argerror(L, 1, "a number of that many digits");
+    lua_pushlstring(L, text, (size_t)n);
     return 1;
 }
 
@@ -918,11 +1068,7 @@ static const luaL_Reg methods[] = {{"records", telegram_records}, {"each", teleg
 
 void mbus_open_telegram(lua_State *L)
 {
-    luaL_newmetatable(L, ARRAY);
-    lua_pushliteral(L, "array");
-    lua_setfield(L, -2, "__jsontype");
-    lua_pop(L, 1);
-
+    open_names(L);
     luaL_newmetatable(L, TELEGRAM);
     luaL_newlib(L, methods);
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)

@@ -3,7 +3,7 @@
  * What the core makes of good telegrams is checked from Lua; here are cuts, damage and bounds: every parser gets memory
  * of exactly the size it was told, so that one byte too far is found.
  */
-#include "mbus.h"
+#include "vif.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -292,6 +292,23 @@ static void number_text_is_exact(void)
     }
 }
 
+/* ------------------------------------------------------------------ VIF tables */
+
+/* The rows of a table cover its 128 codes in order, and looking a code up finds its row. */
+static void every_vif_code_has_its_row(void)
+{
+    for (unsigned table = 0; table < VIF_TABLES; table++) {
+        unsigned count, next = 0;
+        const vif_row *rows = vif_rows((vif_table)table, &count);
+        for (unsigned i = 0; i < count; next = rows[i++].last + 1u) CHECK(rows[i].first == next && rows[i].last >= next);
+        CHECK(next == 128);
+        for (unsigned code = 0; code < 128; code++) {
+            const vif_row *row = vif_find((vif_table)table, code);
+            CHECK(row->first <= code && code <= row->last);
+        }
+    }
+}
+
 int main(void)
 {
     frames_survive_writing_and_reading();
@@ -300,6 +317,7 @@ int main(void)
     records_are_read_up_to_the_damage();
     damage_never_leads_out_of_bounds();
     number_text_is_exact();
+    every_vif_code_has_its_row();
     printf("C checks: %u passed, %u failed\n", passed, failed);
     return failed > 0;
 }
