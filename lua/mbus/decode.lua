@@ -22,10 +22,11 @@ end
 
 -- The full telegram that a compact one stands for, if its format is known.
 local function expand(telegram, formats)
-  local headers = formats[telegram.format_signature]
+  local signature = telegram.format_signature
+  local headers = formats[signature]
   if not headers then
-    return telegram, Error.new("unsupported", ("the format %04X of this compact frame is not known yet"):format(telegram.format_signature),
-      { code = "unknown_format" })
+    local message = ("the format %04X of this compact frame is not known yet"):format(signature)
+    return telegram, Error.new("unsupported", message, { code = "unknown_format" })
   end
   local bytes, err = telegram:expand(headers)
   if not bytes then return telegram, err end
