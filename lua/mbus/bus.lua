@@ -15,6 +15,7 @@
 local Error = require "mbus.error"
 local Engine = require "mbus.procedure.engine"
 local Link = require "mbus.procedure.link"
+local Address = require "mbus.address"
 
 ---@class mbus.BusOptions
 ---@field baudrate? number        line speed that times are computed from; default that of the transport, else 2400
@@ -22,12 +23,22 @@ local Link = require "mbus.procedure.link"
 ---341 bits + 0.05 + margin (EN 13757-2: 330 bits + 50 ms, and the 11 bits of that byte)
 ---@field margin? number          seconds added for the path; default that of the transport, else 0.1
 ---@field gap? number             seconds of silence that end an unfinished frame; default that of the transport, else 0.1
----@field idle? number            seconds of silence before a request; default 33 bits
+---@field idle? number            seconds of silence before a request; default 33 bits, and 16 after a good answer
 ---@field post_nke_delay? number  seconds of rest after SND_NKE, for slow meters; default 33 bits
 ---@field retries? integer        repetitions of an unanswered request; default 2
 ---@field max_telegrams? integer  of one readout; default 32
 ---@field nke? boolean|"never"    SND_NKE before reading: true (default), false: only if the meter's frame count is not
 ---known, "never"
+---@field select_c? integer       C field of selections, 0x53 or 0x73; default 0x53, and once more with 0x73 where the meter
+---acknowledges and then sends nothing: some compare the frame count bit before they look at the address
+---@field application_reset? boolean|integer  application reset before reading, for meters that keep an earlier selection of
+---records; a number is its subcode
+---@field ignores_fcb? boolean    the meter sends its telegram over and over whatever the frame count bit: a repeated one is
+---the end of the readout and no error
+---@field meters? table<integer|string, mbus.BusOptions>  of a bus: options of single meters, by primary address or by 8 or
+---16 hex digits, F as wildcard; those of the call go before them
+---@field keys? string|table|function  AES-128 keys of encrypted meters, see decode.lua and security.lua
+---@field dry_run? boolean        of a call: nothing is sent, and the result is the array of the frames that would be
 ---@field trace? fun(direction: "SEND"|"RECV"|"NOISE"|"ECHO", bytes: string, time: number)  sees all that is on the line
 ---@field name? string            of a bus driven by hand, for messages; default "manual"
 
@@ -38,6 +49,35 @@ local Link = require "mbus.procedure.link"
 ---meter, all telegrams: address 0..250, 254 for the only meter, or 8 or 16 hex digits, F is a wildcard. `readout.error` is
 ---set if the tail of a telegram is damaged but records before it are good; `err.readout` holds the telegrams that were
 ---good before a later one failed
+---Commands. Each takes options last, of the call: those above; with dry_run the result is the array of the frames. What
+---changes something reads it back; a meter that acknowledges and does not obey gives an error of kind `rejected`, code
+---"unchanged"
+---@field set_address fun(self: mbus.Bus, address: integer|string, new: integer, options?: mbus.BusOptions): table?, mbus.Error?
+---another primary address, 0..250: {address, previous, secondary_address, telegram}; kind `busy`: somebody has it
+---@field set_secondary fun(self: mbus.Bus, address: integer|string, digits: string, options?: table): table?, mbus.Error?
+---another identification number (8 digits) or complete secondary address (16): {secondary_address, previous, ...}
+---@field set_baudrate fun(self: mbus.Bus, address: integer|string, baudrate: integer, options?: table): table?, mbus.Error?
+---{baudrate, previous}; the line goes with the meter, unless options.stay is false; 255: all meters
+---@field set_clock fun(self: mbus.Bus, address: integer|string, time?: string, options?: mbus.BusOptions): table?, mbus.Error?
+---"2024-02-29T13:45:30", or this computer's: {time, type, read_back, verified}; options: type "F" or "I" (default: as the meter
+---shows its own), summer_time (true or false instead of what the computer says), standard_time (true: also in summer),
+---hundred_years; 255: all meters
+---@field reset fun(self: mbus.Bus, address: integer|string, subcode?: integer, options?: table): any, mbus.Error?
+---application reset: {telegram}, the first one after it
+---@field select_records fun(self: mbus.Bus, address: integer|string, records: table|string, options?: table): any, mbus.Error?
+---a readout: chooses what the meter sends until an application reset, and reads that; `err.readout` if it sends something else
+---@field normalise fun(self: mbus.Bus, a: integer, options?: mbus.BusOptions): boolean?, mbus.Error?  SND_NKE; 253 deselects
+---@field synchronize fun(self: mbus.Bus, address?: integer|string, options?: mbus.BusOptions): boolean?, mbus.Error?  to all, or
+---one; options.ci 0x54 for older meters
+---@field alarms fun(self: mbus.Bus, address: integer|string, options?: mbus.BusOptions): table?, mbus.Error?  class 1 data:
+---{alarm, status, telegram}
+---@field write fun(self: mbus.Bus, address: integer|string, records: table|string, options?: table): table?, mbus.Error?
+---data records, tables as mbus.encode.record takes them or bytes: {acknowledged}; with options.verify also {verified, missing
+---(records that the meter does not show), readout}
+---@field send fun(self: mbus.Bus, bytes: string, options?: mbus.BusOptions): mbus.Heard[]?, mbus.Error?  any frame, and what
+---comes; options.listen: seconds
+---@field monitor fun(self: mbus.Bus, options?: mbus.BusOptions): mbus.Search  listens only: an iterator of mbus.Monitored;
+---options.duration: seconds
 local Bus = {}
 Bus.__index = Bus
 
@@ -53,14 +93,35 @@ local function one_of_nke(value)
   if type(value) ~= "boolean" and value ~= "never" then return 'true, false or "never" expected' end
 end
 
+local function boolean(value)
+  if type(value) ~= "boolean" then return "true or false expected" end
+end
+
+local function one_of_c(value)
+  if value ~= 0x53 and value ~= 0x73 then return "0x53 or 0x73 expected" end
+end
+
+local function reset_or_subcode(value)
+  if type(value) == "boolean" or math.type(value) == "integer" and value >= 0 and value <= 255 then return nil end
+  return "true, false or a subcode from 0 to 255 expected"
+end
+
 local function callable(value)
   if type(value) ~= "function" then return "a function expected" end
 end
 
 local seconds = at_least(0)
+local function keys_or_finder(value)
+  if type(value) ~= "string" and type(value) ~= "table" and type(value) ~= "function" then
+    return "a key, a table of keys by address, or a function expected"
+  end
+end
+
 local CHECKS = {
   baudrate = at_least(1), timeout = seconds, margin = seconds, gap = seconds, idle = seconds, post_nke_delay = seconds,
   retries = at_least(0, true), max_telegrams = at_least(1, true), nke = one_of_nke, trace = callable,
+  select_c = one_of_c, application_reset = reset_or_subcode, ignores_fcb = boolean, dry_run = boolean,
+  keys = keys_or_finder,
 }
 
 local function check_options(options, level)
@@ -71,6 +132,25 @@ local function check_options(options, level)
     if wrong then error(("option %s: %s"):format(name, wrong), level + 1) end
   end
   return options
+end
+
+-- The table of single meters, with its keys understood.
+local function check_meters(meters, level)
+  if meters == nil then return {} end
+  if type(meters) ~= "table" then error("option meters: a table by address expected", level + 1) end
+  local checked = {}
+  for key, options in pairs(meters) do
+    local address, err
+    if type(key) == "number" or type(key) == "string" then address, err = Address.parse(key) end
+    if not address then error("option meters: " .. tostring(err or "addresses are its keys"), level + 1) end
+    checked[#checked + 1] = { address = address, options = check_options(options, level + 1) }
+  end
+  return checked
+end
+
+local function is_meant(known, address)
+  if not (known.digits and address.digits) then return known.a == address.a and not known.digits and not address.digits end
+  return Address.matches(known.digits, address.digits)
 end
 
 -- When the interpreter ends, finalizers run newest first, and handles of luv may no longer be closed in them: then
@@ -84,39 +164,69 @@ local Youngest = { __gc = function(self) ended = ended or self == youngest end }
 function Bus.new(transport, options)
   options = check_options(options, 2)
   local name = transport and transport.name or options.name or "manual"
-  local bus = setmetatable({ transport = transport, options = options, name = name, state = Link.state() }, Bus)
+  local bus = setmetatable({ transport = transport, options = options, meters = check_meters(options.meters, 2), name = name,
+    state = Link.state() }, Bus)
   youngest = setmetatable({}, Youngest)
   return bus
 end
 
--- The option of the call, else of the bus, else the default.
-local function chooser(bus, call)
+local function wildcards(address) return address.digits and select(2, address.digits:gsub("F", "")) or 0 end
+
+-- Options of the meter that a request is for: of several that fit, those of the address with fewer wildcards.
+local function options_of(bus, address)
+  local found, least = {}, math.huge
+  for _, meter in ipairs(type(address) == "table" and address.text and bus.meters or {}) do
+    local count = wildcards(meter.address)
+    if count < least and is_meant(meter.address, address) then found, least = meter.options, count end
+  end
+  return found
+end
+
+-- The option of the call, else of the meter, else of the bus, else the default.
+local function chooser(bus, call, address)
+  local of_meter = options_of(bus, address)
   return function(name, default)
     if call[name] ~= nil then return call[name] end
+    if of_meter[name] ~= nil then return of_meter[name] end
     if bus.options[name] ~= nil then return bus.options[name] end
     return default
   end
 end
 
 ---What the options mean on this bus.
----@param call mbus.BusOptions
+---@param choose fun(name: string, default: any): any
+---@param baudrate number
 ---@return mbus.Settings
-local function settings_for(bus, call)
-  local choose = chooser(bus, call)
+local function settings_at(bus, choose, baudrate)
   local transport = bus.transport or {}
-  -- A transport knows what speed it really has.
-  local baudrate = call.baudrate or transport.baudrate or bus.options.baudrate or 2400
   local margin = choose("margin", transport.margin or 0.1)
   return {
     baudrate = baudrate,
     timeout = choose("timeout", 341 / baudrate + 0.050 + margin),
     gap = choose("gap", transport.gap or 0.1),
     idle = choose("idle", 33 / baudrate),
+    -- 11 bits are what a slave may ask for after its own answer. A character right behind it would take them too, and needs
+    -- some more to be seen.
+    pause = choose("idle", 16 / baudrate),
     post_nke_delay = choose("post_nke_delay", 33 / baudrate),
     retries = choose("retries", 2),
     max_telegrams = choose("max_telegrams", 32),
     nke = choose("nke", true),
+    select_c = choose("select_c"),
+    application_reset = choose("application_reset", false),
+    ignores_fcb = choose("ignores_fcb", false),
+    can_switch = not bus.transport or bus.transport.set_baudrate ~= nil,
+    dry_run = choose("dry_run", false),
+    keys = choose("keys"),
+    at = function(other) return settings_at(bus, choose, other) end,
   }
+end
+
+local function settings_for(bus, call, address)
+  -- A transport knows what speed it really has.
+  local transport = bus.transport or {}
+  local baudrate = call.baudrate or transport.baudrate or bus.state.baudrate or bus.options.baudrate or 2400
+  return settings_at(bus, chooser(bus, call, address), baudrate)
 end
 
 local function closed(bus) return Error.new("closed", "the bus is closed", { bus = bus.name }) end
@@ -164,6 +274,12 @@ end
 
 function act.drain(bus) return bus.transport:drain() end
 
+function act.baudrate(bus, baudrate)
+  local ok, err = bus.transport:set_baudrate(baudrate)
+  if not ok then return nil, err end
+  return ""
+end
+
 -- Drives until the procedure is done, or until news that `stop` wants to see at once.
 local function drive(bus, engine, options, stop)
   local trace = options.trace or bus.options.trace
@@ -186,9 +302,21 @@ local function drive(bus, engine, options, stop)
   end
 end
 
+-- In a dry run the result is what would be sent.
+local function planned(procedure)
+  return function(link, ...)
+    local _, err = procedure(link, ...)
+    if err then return nil, err end
+    return link.plan
+  end
+end
+
+-- What a dry run would do to the state of the bus is not done.
 local function start(bus, options, procedure, ...)
-  local link = Link.new(settings_for(bus, options), bus.state, bus.transport and now(bus))
-  return Engine.new(procedure, link, ...)
+  local settings = settings_for(bus, options, (...))
+  local state = settings.dry_run and Link.state() or bus.state
+  local link = Link.new(settings, state, bus.transport and now(bus))
+  return Engine.new(settings.dry_run and planned(procedure) or procedure, link, ...)
 end
 
 local function finish(bus, result, err)
@@ -241,6 +369,11 @@ local function leave(search)
   while engine:wants() ~= "done" do drive(search.bus, engine, {}) end
 end
 
+---Asks the search to end, from within a callback or a signal handler: it puts the bus in order, and its iterator ends.
+function Search:abort()
+  if self.engine then self.engine:abort() else self.left = true end
+end
+
 ---Ends the search early. The bus is put in order before this returns.
 function Search:close() leave(self) end
 
@@ -270,11 +403,14 @@ local function search(bus, options, ...)
   return object, nil, nil, object
 end
 
+local PROCEDURES = { "read", "set_address", "set_secondary", "set_baudrate", "set_clock", "reset", "select_records",
+  "normalise", "synchronize", "alarms", "write", "send", "monitor", "scan" }
+
 -- One module each. `prepare(level, ...)` checks the arguments and returns options for the bus and what `run` gets behind
 -- the link, or nil and an error; `run(link, ...)` is the procedure. With `finds` it reports one "found" after another and
 -- its method is an iterator.
 local procedures = {}
-for _, name in ipairs { "read" } do procedures[name] = require("mbus.procedure." .. name) end
+for _, name in ipairs(PROCEDURES) do procedures[name] = require("mbus.procedure." .. name) end
 
 -- The procedure of a method and its arguments, checked.
 local function prepare(level, name, ...)
@@ -328,8 +464,8 @@ local function engine_of(bus)
 end
 
 ---What the request under way wants. The same until the next `feed`.
----@return "send"|"receive"|"sleep"|"drain"|"event"|"done" what
----@return any argument  bytes to send, deadline, {name, value} of an event, or the result
+---@return "send"|"receive"|"sleep"|"drain"|"baudrate"|"event"|"done" what
+---@return any argument  bytes to send, deadline, baud rate, {name, value} of an event, or the result
 ---@return mbus.Error? err  with "done": why there is no result
 function Bus:wants()
   local engine = engine_of(self)

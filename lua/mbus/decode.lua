@@ -11,6 +11,8 @@ local M = {}
 ---@field formats? table<integer, string>  record headers by format signature: looked up for compact frames, and filled from
 ---every full and format frame that is decoded
 
+local problems = setmetatable({}, { __mode = "k" })
+
 local AFL = 0x90 -- CI of the authentication and fragmentation layer
 
 local function is_secured(bytes, options) return options.keys ~= nil or bytes:byte(7) == AFL and bytes:byte(1) == 0x68 end
@@ -33,12 +35,7 @@ local function expand(telegram, formats)
   return core.telegram(bytes)
 end
 
----@param bytes string  exactly one frame
----@param options? mbus.DecodeOptions
----@return mbus.Telegram? telegram  nil if the frame itself is bad
----@return mbus.Error? err  why the telegram could not be decrypted or expanded; its header is good
-function M.telegram(bytes, options)
-  options = options or {}
+local function decode(bytes, options)
   local telegram, err
   if is_secured(bytes, options) then
     telegram, err = require("mbus.security").telegram(bytes, options.keys, options)
@@ -50,6 +47,21 @@ function M.telegram(bytes, options)
   if telegram.format_signature then return expand(telegram, options.formats) end
   learn(telegram, options.formats)
   return telegram
+end
+
+---Why a telegram is not good to its end.
+---@param telegram mbus.Telegram
+---@return mbus.Error?
+function M.problem(telegram) return problems[telegram] or telegram.error end
+
+---@param bytes string  exactly one frame
+---@param options? mbus.DecodeOptions
+---@return mbus.Telegram? telegram  nil if the frame itself is bad
+---@return mbus.Error? err  why the telegram could not be decrypted or expanded; its header is good
+function M.telegram(bytes, options)
+  local telegram, err = decode(bytes, options or {})
+  if telegram then problems[telegram] = err end
+  return telegram, err
 end
 
 return M

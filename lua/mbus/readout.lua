@@ -5,7 +5,7 @@
 ---    print(readout.id, readout.manufacturer, #readout)
 ---
 ---What else a telegram has (id, manufacturer, version, medium, medium_name, status, ...) is that of the first one.
-local Error = require "mbus.error"
+local problem = require("mbus.decode").problem
 
 ---@class mbus.Readout
 ---@field address integer|string  as it was asked for
@@ -23,7 +23,8 @@ end
 
 local function first_error(telegrams)
   for _, telegram in ipairs(telegrams) do
-    if telegram.error then return Error.wrap(telegram.error) end
+    local err = problem(telegram)
+    if err then return err end
   end
 end
 

@@ -54,10 +54,16 @@ describe("reading a meter by its primary address", function()
     assert.equal("energy", readout:find({}).quantity)
   end)
 
-  it("keeps 33 bits of silence before each request", function()
-    local _, _, world = read(meter(single()))
+  it("keeps 33 bits of silence after SND_NKE, and 16 after an answer", function()
+    local function two() return meter(function(n) return single(5, n == 1 and ENERGY .. MORE or VOLUME) end) end
+    local _, _, world = read(two())
     -- 5 characters out, 50 ms until the answer, 1 character back, 33 bits
     assert.near((55 + 11 + 33) / 2400 + 0.05, world.times[2] - world.times[1], 1e-9)
+    local size = #single(5, ENERGY .. MORE)
+    assert.near((55 + 11 * size + 16) / 2400 + 0.05, world.times[3] - world.times[2], 1e-9)
+    _, _, world = read(two(), 5, { idle = 0.1, post_nke_delay = 0 })
+    assert.near(66 / 2400 + 0.05 + 0.1, world.times[2] - world.times[1], 1e-9)
+    assert.near((55 + 11 * size) / 2400 + 0.05 + 0.1, world.times[3] - world.times[2], 1e-9)
   end)
 
   it("rests after SND_NKE as long as it is told", function()
@@ -361,7 +367,7 @@ describe("what is around an answer", function()
   it("is a collision if more follows", function()
     fails(meter(single() .. "\x01"), "collision")
     fails(meter(single() .. "\x00\x00\x00"), "collision")
-    fails(meter { { 0.05, single() }, { 0.18, "\x68" } }, "collision")
+    fails(meter { { 0.05, single() }, { 0.175, "\x68" } }, "collision")
     fails(meter(single() .. by_hand.answer(5, "31892749", 1, ENERGY)), "collision")
   end)
 
@@ -444,7 +450,8 @@ describe("reading a meter by its secondary address", function()
   it("starts with the frame count bit set each time", function()
     local _, _, world, bus = read(selectable(ACK, own), FULL)
     _, _, world = read(selectable(ACK, own), FULL, nil, bus, world)
-    assert.equal("40 53 7B 40", c_fields(world))
+    -- nobody is selected any more, so that need not be said again
+    assert.equal("53 7B 40", c_fields(world))
   end)
 
   it("takes any A field, and the identity must fit", function()

@@ -1,5 +1,6 @@
 ---What the commands share that talk to a bus: options, opening, tracing.
 local console = require "mbus.cli.console"
+local keys = require "mbus.cli.keys"
 local trace = require "mbus.cli.trace"
 
 local M = {}
@@ -30,6 +31,7 @@ function M.define(command)
   command:option("--gap", "Seconds of silence that end an unfinished answer."):convert(number):argname("<s>")
   command:option("--max-telegrams", "Telegrams taken from one meter at most (default 32)."):convert(whole(1)):argname("<n>")
   command:flag("--no-nke", "Do not reset the link of a meter before reading it.")
+  keys.define(command)
   trace.define(command)
 end
 
@@ -41,6 +43,9 @@ function M.open(args)
   local options = { trace = args.trace and trace.new() or nil }
   for _, name in ipairs(OPTIONS) do options[name] = args[name] end
   if args.no_nke then options.nke = "never" end
+  local key, wrong = keys.parse(args)
+  if wrong then return nil, console.USAGE end
+  options.keys = key
   if args.url:find("^manual:") then
     console.complain("manual: is for programs that carry the bytes themselves")
     return nil, console.USAGE

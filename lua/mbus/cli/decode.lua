@@ -12,6 +12,7 @@ function M.define(command)
     :args("*"):argname("<file|hex|->")
   output.define(command)
   keys.define(command)
+  command:option("--replay", "Print a capture that mbus monitor --record, or --trace, has written."):argname("<file>")
   command:epilog [[
 Text holds one telegram a line; # begins a comment line. Binary input may hold any number of telegrams.
 With --format jsonl every line of text gives exactly one line of JSON, also an empty or a bad one.
@@ -19,7 +20,8 @@ With --format jsonl every line of text gives exactly one line of JSON, also an e
 Examples:
   mbus decode 68 03 03 68 08 05 70 7D 16
   mbus decode meter.hex captured.bin
-  mbus decode --format jsonl < telegrams.txt | jq .header.id]]
+  mbus decode --format jsonl < telegrams.txt | jq .header.id
+  mbus decode --replay bus.cap]]
 end
 
 ---The frame of a telegram whose content cannot be read.
@@ -45,7 +47,24 @@ local function show(out, args, options, bytes, where, err)
   return err == nil
 end
 
+local function replay(args)
+  local heard = require "mbus.cli.heard"
+  local captured, err = require("mbus.capture").read(args.replay)
+  if not captured then
+    console.complain(err)
+    return console.USAGE
+  end
+  local key, wrong = keys.parse(args)
+  if wrong then return console.USAGE end
+  local options = { keys = key, formats = {} }
+  local out = heard.new(args.format, function(bytes) return require("mbus").decode(bytes, options) end)
+  for entry in heard.entries(captured) do out.show(entry) end
+  out.finish()
+  return #captured.entries > 0 and console.OK or console.INCOMPLETE
+end
+
 function M.run(args)
+  if args.replay then return replay(args) end
   local input = require "mbus.cli.input"
   if #args.input == 0 and console.is_terminal(0) then
     io.stderr:write("Telegrams in hex, one a line; Ctrl-D ends. (mbus decode --help tells what else can be decoded.)\n")

@@ -6,6 +6,7 @@
 ---    "receive", deadline   feed bytes as they come, or feed("", now) once now >= deadline
 ---    "sleep", deadline     feed("", now) once now >= deadline
 ---    "drain"               empty the input and feed(what was in it, now)
+---    "baudrate", number    change the speed of the line (a switch of the baud rate only) and feed("", now)
 ---    "event", {name, value}  news of a procedure that goes on: take note and feed("", now)
 ---    "done", result, err   the procedure has returned
 ---
@@ -37,8 +38,8 @@ function Engine.new(procedure, link, ...)
   return self
 end
 
----@return "send"|"receive"|"sleep"|"drain"|"event"|"done" what
----@return any argument  bytes, deadline, event or result
+---@return "send"|"receive"|"sleep"|"drain"|"baudrate"|"event"|"done" what
+---@return any argument  bytes, deadline, baud rate, event or result
 ---@return mbus.Error? err  with "done": why there is no result
 function Engine:wants() return self.what, self.argument, self.err end
 

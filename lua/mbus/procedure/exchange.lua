@@ -3,11 +3,17 @@
 ---A judge says what a frame is worth that came after the request:
 ---    "take", value       the answer
 ---    "take", nil, err    the answer, and it says no: repeating would not help
+---    "perhaps", value    the answer, if nothing else comes until the window closes
 ---    "pass", err?        not for us; we go on listening, and report err if nothing better comes
 local core = require "mbus.core"
 local Error = require "mbus.error"
 
 local M = {}
+
+M.RESTLESS = "the line does not become quiet"
+
+---What stands for every answer in a dry run.
+M.PLANNED = setmetatable({}, { __tostring = function() return "planned" end })
 
 -- Of several failures the one is reported that says most about the meter.
 local RANK = { timeout = 0, noise = 1, framing = 2, mismatch = 3, truncated = 4, checksum = 5, rejected = 6, collision = 7 }
@@ -67,7 +73,8 @@ local function new_ear(link, sent, ends, unasked)
     link = link,
     ack = unasked:find(core.ACK, 1, true) ~= nil,
     deframer = core.deframer(),
-    echo = sent, held = "",
+    echo = sent, held = "", held_errors = 0,
+    fed = 0, position = 0, damage = {},
     window_end = ends + link.settings.timeout,
     limit = ends + link:longest_answer(),
     noise = "", line_errors = 0,
@@ -109,11 +116,24 @@ function Ear:deadline()
   return math.min(deadline, self.limit)
 end
 
+-- Keeps where in the stream damaged characters are: some of a chunk that had `others` in it besides.
+function Ear:note_damage(size, others, line_errors)
+  if line_errors > 0 and size > 0 then
+    table.insert(self.damage, { first = self.fed, behind = self.fed + size, others = others, errors = line_errors })
+  end
+  self.fed = self.fed + size
+end
+
 function Ear:hear(bytes, line_errors)
   local now = self.link:now()
   self.last = now
-  self.line_errors = self.line_errors + (line_errors or 0)
-  local events = self.deframer:feed(self:without_echo(bytes))
+  line_errors = line_errors or 0
+  self.line_errors = self.line_errors + line_errors
+  local before = #self.held
+  local heard = self:without_echo(bytes)
+  self:note_damage(#heard, before + #bytes - #heard - #self.held, self.held_errors + line_errors)
+  self.held_errors = self.held ~= "" and self.held_errors + line_errors or 0
+  local events = self.deframer:feed(heard)
   local have = self:pending()
   if have == 0 then
     self.since = nil
@@ -125,7 +145,9 @@ end
 
 ---Nothing more will come of what is unfinished.
 function Ear:give_up()
+  self:note_damage(#self.held, 0, self.held_errors)
   local events = self.deframer:feed(self.held)
+  self.held_errors = 0
   self.echo, self.held, self.since = nil, "", nil
   for _, event in ipairs(self.deframer:flush()) do events[#events + 1] = event end
   return events
@@ -133,23 +155,25 @@ end
 
 function Ear:pass(err) self.passed = M.graver(self.passed, err) end
 
--- What speaks against an answer although its checksum fits, as one in 256 does by chance.
-function Ear:doubt(event, options, noise_behind)
+-- Must a character of the frame be damaged, because there are more damaged ones than others that came with it?
+function Ear:is_damaged(first, behind)
+  for _, chunk in ipairs(self.damage) do
+    local overlap = math.min(chunk.behind, behind) - math.max(chunk.first, first)
+    if overlap > 0 and chunk.errors > chunk.behind - chunk.first - overlap + chunk.others then return true end
+  end
+  return false
+end
+
+-- What speaks against an answer although its checksum fits, as one in 256 does by chance, or two damaged characters that
+-- make up for each other.
+function Ear:doubt(event, options)
   local proves_nothing = event.type == "ack" or event.type == "short"
   if options.strict and (self.noise ~= "" or self.line_errors > 0) or proves_nothing and not is_harmless(self.noise) then
     return collision(self.noise .. event.bytes)
   end
   -- Somebody else has acknowledged the request before this one.
   if options.acknowledged and self.ack and not proves_nothing then return collision(core.ACK .. event.bytes) end
-  if self.line_errors > #self.noise + noise_behind then return collision(event.bytes) end
-end
-
-local function noise_behind(events, position)
-  local count = 0
-  for i = position + 1, #events do
-    if events[i].kind == "noise" then count = count + #events[i].bytes end
-  end
-  return count
+  if self:is_damaged(self.position - #event.bytes, self.position) then return collision(event.bytes) end
 end
 
 ---Shows events to the judge up to one that is taken.
@@ -158,15 +182,16 @@ end
 ---@return mbus.Error? err
 function Ear:consider(events, judge, options)
   for i, event in ipairs(events) do
+    self.position = self.position + #event.bytes
     self.link:trace(event.kind == "frame" and "RECV" or "NOISE", event.bytes)
     if event.kind == "noise" then
       self.noise = self.noise .. event.bytes
     else
       local verdict, value, err = judge(event)
-      local doubt = verdict == "take" and self:doubt(event, options, noise_behind(events, i) + self:pending())
+      local doubt = verdict == "take" and self:doubt(event, options)
       if verdict == "take" and not doubt then return i, value, err end
       self.ack = self.ack or event.type == "ack"
-      self:pass(doubt or value)
+      if verdict == "perhaps" then self.perhaps = value else self:pass(doubt or value) end
     end
   end
 end
@@ -179,7 +204,7 @@ function Ear:surplus(events, taken, whole_window)
   for i = taken + 1, #events do parts[#parts + 1] = events[i].bytes end
   for _, event in ipairs(self:give_up()) do parts[#parts + 1] = event.bytes end
   local link = self.link
-  local ends = link:now() + link.settings.idle
+  local ends = link:now() + link.settings.pause
   if whole_window then ends = math.max(ends, self.window_end) end
   repeat
     local bytes, line_errors = link:receive(ends)
@@ -208,11 +233,15 @@ local function listen(link, ear, judge, options)
     if taken then
       local surplus, errors = ear:surplus(events, taken, options.whole_window)
       local clean = surplus == "" or not options.strict and is_harmless(surplus)
-      if clean and (errors == 0 or not options.strict) then return value, err, true end
+      if clean and (errors == 0 or not options.strict) then
+        if surplus == "" then link:answered() end
+        return value, err, true
+      end
       return nil, collision(events[taken].bytes:sub(-1) .. surplus), false
     end
     if over or link:now() >= ear:deadline() then
       ear:consider(ear:give_up(), function() return "pass" end, options)
+      if ear.perhaps and ear.noise == "" then return ear.perhaps, nil, true end
       return nil, ear:failure(), false
     end
   end
@@ -221,7 +250,7 @@ end
 local function attempt(link, bytes, judge, options)
   local quiet, err = link:settle()
   if quiet == nil then return nil, err, true end
-  if not quiet then return nil, Error.new("noise", "the line does not become quiet"), true end
+  if not quiet then return nil, Error.new("noise", M.RESTLESS), true end
   local ends
   local unasked = link.unasked
   ends, err = link:send(bytes)
@@ -232,24 +261,53 @@ end
 ---Sends a request until it is answered.
 ---@param link mbus.Link
 ---@param bytes string  the frame
----@param judge fun(frame: table): "take"|"pass", any, mbus.Error?
+---@param judge fun(frame: table): "take"|"perhaps"|"pass", any, mbus.Error?
 ---@param options? table  retries: instead of the setting; strict: one clean answer and nothing else will do;
 ---whole_window: listen until the answer window closes, for a second answer; impatient: no repetition after silence;
 ---acknowledged: the request before was, so that a further E5 is that of another meter
----@return any value  of the judge, nil on failure
+---@return any value  of the judge, nil on failure; M.PLANNED in a dry run
 ---@return mbus.Error? err  with tries and seconds
 function M.run(link, bytes, judge, options)
   options = options or {}
-  link.sent_at = nil
+  if link.plan then
+    table.insert(link.plan, bytes)
+    return M.PLANNED
+  end
+  link.sent_at, link.silences = nil, 0
   local began, worst, tries = nil, nil, 0
   repeat
     local value, err, final = attempt(link, bytes, judge, options)
     tries, began = tries + 1, began or link.sent_at or link:now()
     if not err then return value end
     worst = final and err or M.graver(worst, err)
+    if err.kind == "timeout" then link.silences = link.silences + 1 end
     if options.impatient and err.kind == "timeout" then final = true end
   until final or tries > (options.retries or link.settings.retries)
   return nil, Error.wrap(worst, { tries = tries, seconds = link:now() - began })
+end
+
+---Sends what nobody answers, to all meters, and gives them the time that an answer would take.
+---@param link mbus.Link
+---@param bytes string
+---@return true? ok
+---@return mbus.Error? err  the line is broken, or does not become quiet
+function M.broadcast(link, bytes)
+  local function nobody() return "pass" end
+  local _, err = M.run(link, bytes, nobody, { retries = 0 })
+  if err and (link.broken or err.message == M.RESTLESS) then return nil, err end
+  return true
+end
+
+---Does nobody answer this?
+---@param link mbus.Link
+---@param bytes string
+---@return boolean? silent  nil: it could not be sent; false: something came
+---@return mbus.Error? err
+function M.probe(link, bytes)
+  local value, err = M.run(link, bytes, function() return "take", true end, { retries = 1 })
+  if value == M.PLANNED then return true end
+  if err and (link.broken or err.message == M.RESTLESS) then return nil, err end
+  return err ~= nil and err.kind == "timeout"
 end
 
 return M

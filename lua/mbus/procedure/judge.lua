@@ -1,5 +1,5 @@
 ---Judges of answers, for exchange.run: is this frame the answer, and what does it say?
-local core = require "mbus.core"
+local decode = require("mbus.decode").telegram
 local Error = require "mbus.error"
 local Address = require "mbus.address"
 
@@ -65,8 +65,14 @@ local function judge_short(frame, may_end)
   return "take", nil, no_data()
 end
 
-local function judge_telegram(frame, address, first)
-  local telegram, err = core.telegram(frame.bytes)
+-- A short header leaves the address to us, which an encrypted telegram needs to be read.
+local function known_address(address, first)
+  return first and first.secondary_address or not address.wildcard and address.digits or nil
+end
+
+local function judge_telegram(frame, address, first, options)
+  options.address = known_address(address, first)
+  local telegram, err = decode(frame.bytes, options)
   if not telegram then return "take", nil, Error.wrap(err) end
   err = check_identity(telegram, address, first)
   if err then return "pass", err end
@@ -77,11 +83,12 @@ end
 ---User data of a meter, or the end of it.
 ---@param address mbus.Address
 ---@param first? mbus.Telegram  of the same readout
----@return fun(frame: table): "take"|"pass", any, mbus.Error?
-function M.data(address, first)
+---@param options? mbus.DecodeOptions
+---@return fun(frame: table): "take"|"perhaps"|"pass", any, mbus.Error?
+function M.data(address, first, options)
   return function(frame)
     if frame.type == "ack" then
-      if first then return "take", M.END end
+      if first then return "perhaps", M.END end -- or the late acknowledgement of another meter
       return "pass", no_data() -- or the late answer to SND_NKE: the telegram may still come
     end
     if frame.c & MASTER ~= 0 then return "pass" end
@@ -90,7 +97,7 @@ function M.data(address, first)
     if frame.c & RSP_UD_MASK ~= RSP_UD then
       return "pass", Error.new("mismatch", ("answer with C field %02X is no user data"):format(frame.c))
     end
-    return judge_telegram(frame, address, first)
+    return judge_telegram(frame, address, first, options or {})
   end
 end
 

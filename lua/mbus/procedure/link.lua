@@ -1,9 +1,13 @@
 ---What a procedure holds of the bus: it yields what it wants of the outside (see `engine.lua`), keeps time, the
 ---frame count bits and the idle time of the line. Times are seconds on whatever clock the driver feeds.
+local Error = require "mbus.error"
+
 ---@class mbus.Link
 ---@field settings mbus.Settings  timing and limits of this request
 ---@field state mbus.LinkState    what outlives a request
 ---@field log table[]             {direction, bytes, time} not yet handed to the trace callback
+---@field silences? integer       attempts of the last exchange that nothing came after
+---@field plan? string[]          of a dry run: the frames that would be sent if every one is answered
 local Link = {}
 Link.__index = Link
 
@@ -12,13 +16,26 @@ Link.__index = Link
 ---@field timeout number         answer window after the end of transmission
 ---@field gap number             silence that ends an unfinished frame
 ---@field idle number            silence before a request
+---@field pause number           silence after a good answer, which is all that the next request needs
 ---@field post_nke_delay number  rest after an answered SND_NKE
 ---@field retries integer        repetitions after the first attempt
 ---@field max_telegrams integer  of one readout
 ---@field nke boolean|"never"    SND_NKE before reading: always, only if the frame count is unknown, or never
+---@field select_c? integer      C field of selections; nil: 53, and 73 where that selects nobody
+---@field application_reset? boolean|integer  application reset before reading, with a subcode if it is a number
+---@field ignores_fcb? boolean   a telegram that comes again is the end of the readout
+---@field can_switch boolean     the baud rate of the line can be changed
+---@field dry_run? boolean       nothing is sent: frames are collected in `link.plan`
+---@field at? fun(baudrate: number): mbus.Settings  the same at another line speed
 
 ---@class mbus.LinkState
----@field next_fcb table<integer, integer>  frame count bit of the next REQ_UD2 by A field; absent: unknown
+---@field formats table<integer, string>    record headers by format signature, see decode.lua
+---@field next_fcb table<integer, integer>  frame count bit of the next request by A field; absent: unknown
+---@field next_command table<integer, integer>  the same of the next SND_UD: slaves count the two apart
+---@field deselected? boolean               no meter is selected by its secondary address, for sure
+---@field late_until? number                until then a telegram may still come that was asked for before
+---@field calm? boolean                     the last request was answered well: no pause for recovery is needed
+---@field baudrate? number                  that the line was switched to
 ---@field deaf table<integer, boolean>      meters that answer REQ_UD2 but not SND_NKE
 ---@field quiet_since? number               when the line was last busy
 ---@field not_before? number                earliest time of the next request
@@ -28,14 +45,15 @@ local BITS = 11 -- of a character: start, 8 data, parity, stop (EN 13757-2)
 local FRAME_MAX = 261
 
 ---@return mbus.LinkState
-function Link.state() return { next_fcb = {}, deaf = {} } end
+function Link.state() return { next_fcb = {}, next_command = {}, deaf = {}, formats = {} } end
 
 ---@param settings mbus.Settings
 ---@param state? mbus.LinkState  of the bus; a new one if absent
 ---@param now? number
 ---@return mbus.Link
 function Link.new(settings, state, now)
-  local link = setmetatable({ settings = settings, state = state or Link.state(), log = {}, inbox = "", unasked = "" }, Link)
+  local link = setmetatable({ settings = settings, state = state or Link.state(), log = {}, inbox = "", unasked = "",
+    plan = settings.dry_run and {} or nil }, Link)
   link:set_clock(now)
   return link
 end
@@ -49,6 +67,10 @@ function Link:set_clock(now)
   local state = self.state
   state.clock = now and math.max(now, state.clock or now) or state.clock
 end
+
+---How the telegrams of this bus are decoded: with its keys, and the formats that its meters have shown.
+---@return mbus.DecodeOptions
+function Link:decoding() return { keys = self.settings.keys, formats = self.state.formats } end
 
 ---@param count integer  characters
 ---@return number seconds on the line
@@ -87,8 +109,24 @@ function Link:send(bytes)
   if not early then return nil, err end
   self.inbox, self.inbox_errors, self.unasked = early, err, ""
   local ends = math.max(self:now(), (start or self:now()) + self:airtime(#bytes))
-  self.state.quiet_since = ends
+  self.state.quiet_since, self.state.calm = ends, false
   return ends
+end
+
+---Changes the speed of the line, and with it all times.
+---@param baudrate number
+---@return true? ok
+---@return mbus.Error? err  the line cannot, or is broken
+function Link:set_baudrate(baudrate)
+  if self.plan then return true end
+  if not self.settings.can_switch then
+    return nil, Error.new("unsupported", "the baud rate of this bus cannot be changed from here")
+  end
+  local bytes, err = self:ask("baudrate", baudrate)
+  if not bytes then return nil, err end
+  self.state.baudrate, self.state.calm = baudrate, false
+  if self.settings.at then self.settings = self.settings.at(baudrate) end
+  return true
 end
 
 ---Waits for bytes.
@@ -115,7 +153,7 @@ function Link:is_aborted() return self.aborted == true or self.broken ~= nil end
 -- What came unasked while nobody listened. `unasked` shows it to whoever sends next.
 function Link:discard(bytes)
   if bytes == "" then return end
-  self.state.quiet_since = self:now()
+  self.state.quiet_since, self.state.calm = self:now(), false
   self.unasked = self.unasked .. bytes
   self:trace("NOISE", bytes)
 end
@@ -146,11 +184,16 @@ end
 ---Gives the meter a rest after SND_NKE, which slow ones need.
 function Link:rest() self.state.not_before = self.state.quiet_since + self.settings.post_nke_delay end
 
----The earliest time of the next request: the receivers need 33 idle bits (IEC 60870-5-1, FT1.2).
+---The last request was answered, by a good frame and nothing else.
+function Link:answered() self.state.calm = true end
+
+---The earliest time of the next request: after anything but a good answer the receivers need 33 idle bits (IEC 60870-5-1,
+---FT1.2).
 ---@return number
 function Link:ready_at()
-  local busy = self.state.quiet_since
-  return math.max(busy and busy + self.settings.idle or 0, self.state.not_before or 0)
+  local state, settings = self.state, self.settings
+  local silence = state.calm and settings.pause or settings.idle
+  return math.max(state.quiet_since and state.quiet_since + silence or 0, state.not_before or 0)
 end
 
 ---Brings the line to rest before a request and empties the input, so that nothing old can answer it.
@@ -176,15 +219,23 @@ end
 function Link:fcb(a) return self.state.next_fcb[a] end
 
 ---@param a integer
-function Link:reset_fcb(a) self.state.next_fcb[a] = 1 end
+function Link:reset_fcb(a) self.state.next_fcb[a], self.state.next_command[a] = 1, 1 end
 
 ---@param a integer  the answer to its last request was valid
 function Link:toggle_fcb(a) self.state.next_fcb[a] = 1 - (self.state.next_fcb[a] or 1) end
 
+---The frame count bit of the next SND_UD. A slave that sees the same bit again acknowledges, and does nothing.
+---@param a integer
+---@return integer
+function Link:command_fcb(a) return self.state.next_command[a] or 1 end
+
+---@param a integer  its last SND_UD was acknowledged
+function Link:toggle_command_fcb(a) self.state.next_command[a] = 1 - self:command_fcb(a) end
+
 ---@param a integer  it is not known any more what the meter saw last
-function Link:forget_fcb(a) self.state.next_fcb[a] = nil end
+function Link:forget_fcb(a) self.state.next_fcb[a], self.state.next_command[a] = nil, nil end
 
 ---After a request to every meter.
-function Link:forget_all_fcb() self.state.next_fcb = {} end
+function Link:forget_all_fcb() self.state.next_fcb, self.state.next_command = {}, {} end
 
 return Link

@@ -22,6 +22,10 @@
 ---    damaged     "deliver" (default) or "drop": characters with a wrong parity or stop bit never reach the master
 ---    echo        true: the master hears itself
 ---    bit_flips   probability with which a bit of an answer is turned over
+---    lost        probability with which a character of an answer is lost
+---    noise       { before = hex, after = hex } around each answer, { between = seconds } at which a byte of noise comes on the
+---                average, as chance has it, answers or not
+---    ghosts      probability with which something that nobody sent (E5, or a few bytes) comes where nobody answers
 ---
 ---A meter: who it is
 ---  address       primary address 0..250 (default 0, as from the factory)
@@ -49,10 +53,12 @@
 ---  mode2         MSB first: selected by CI 56 with the fields reversed, not by 52
 ---  short_ack     acknowledges with 10 00 A CS 16 instead of E5
 ---  deaf          never answers
+---  babbles       sends its first telegram (or E5) unasked every so many seconds; babbles_until: seconds after which it stops
 ---  silent_after  number of answers, E5 included, after which it falls silent for ever
 ---  faults        what happens to its answers, see mbus.simulator.faults
 local core = require "mbus.core"
 local Error = require "mbus.error"
+local capture = require "mbus.capture"
 
 ---A bus as the simulator wants it: checked, complete, telegrams as bytes.
 ---@class mbus.simulator.Description
@@ -235,6 +241,8 @@ local meter_fields = fields {
   mode2 = flag,
   short_ack = flag,
   deaf = flag,
+  babbles = number(0.001, 86400),
+  babbles_until = number(0, 1e9),
   silent_after = integer(0, 1000000000),
   faults = fields {
     checksum = flag,
@@ -245,6 +253,9 @@ local meter_fields = fields {
     gap = number(0, 60),
     stale = flag,
     bit_flips = number(0, 1),
+    lost = number(0, 1),
+    cut = number(0, 1),
+    glued = flag,
     answers = integer(1, 1000000000),
     acknowledgements = flag,
   },
@@ -285,6 +296,9 @@ local bus = fields {
     damaged = choice { "deliver", "drop" },
     echo = flag,
     bit_flips = number(0, 1),
+    lost = number(0, 1),
+    noise = fields { before = bytes(1, 64), after = bytes(1, 64), between = number(0.001, 86400) },
+    ghosts = number(0, 1),
   },
 }
 
@@ -325,7 +339,14 @@ local function open_error(path, message, code)
   return Error.new(kinds[code] or "io", ("%s: %s"):format(path, message:gsub("^.*: ", "")))
 end
 
----@param path string
+-- A capture of another bus is a description too.
+local function read_capture(text, path)
+  local captured, err = capture.parse(text)
+  if not captured then return nil, Error.new("invalid", ("%s: %s"):format(path, err.message)) end
+  return Description.check(require("mbus.simulator.script").description(captured), path)
+end
+
+---@param path string  of a description, or of a capture (see mbus.capture)
 ---@return mbus.simulator.Description? description
 ---@return mbus.Error? err  kinds "not_found", "permission", "io", "invalid"
 function Description.read(path)
@@ -334,6 +355,7 @@ function Description.read(path)
   local text, read_message, read_code = file:read("a")
   file:close()
   if not text then return nil, open_error(path, read_message, read_code) end
+  if capture.is_capture(text) then return read_capture(text, path) end
   local chunk, syntax = load(text, "@" .. path, "t", environment())
   if not chunk then return nil, Error.new("invalid", syntax) end
   local ok, value = pcall(chunk)

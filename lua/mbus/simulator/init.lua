@@ -17,6 +17,7 @@ local Description = require "mbus.simulator.description"
 local Line = require "mbus.simulator.line"
 local Meter = require "mbus.simulator.meter"
 local Random = require "mbus.simulator.random"
+local faults = require "mbus.simulator.faults"
 
 local BITS = 11 -- a character on the wire
 
@@ -94,12 +95,20 @@ end
 
 -- ------------------------------------------------------------------ answers
 
+-- What the line makes of an answer on its way.
+local function on_the_way(self, bytes)
+  local converter = self.converter
+  if converter.lost then bytes = faults.lose(bytes, converter.lost, self.random) end
+  local noise = converter.noise or {}
+  return (noise.before or "") .. bytes .. (noise.after or "")
+end
+
 local function send(self, meter, answer, time)
   local start = time + answer.delay
   local before = self.sending[meter]
   if before and before.stop > start then start = before.stop + BITS / answer.baudrate end
   local bit_flips = answer.bit_flips or self.converter.bit_flips
-  local stop = self.line:add(answer.bytes, start,
+  local stop = self.line:add(on_the_way(self, answer.bytes), start,
     { baudrate = answer.baudrate, gap = answer.gap, bit_flips = bit_flips, random = self.random })
   local statistics = self.statistics
   statistics.answers = statistics.answers + 1
@@ -116,6 +125,21 @@ local function is_sending(self, meter, start, stop)
   return interval and interval.start < stop and interval.stop > start
 end
 
+local function random_bytes(random, count)
+  local bytes = {}
+  for i = 1, count do bytes[i] = string.char(math.floor(random:number() * 256)) end
+  return table.concat(bytes)
+end
+
+-- A ghost: E5 or garbage where nobody answers.
+local function haunt(self, time)
+  local random, probability = self.random, self.converter.ghosts
+  if not probability or random:number() >= probability then return end
+  local bytes = core.ACK
+  if random:number() < 0.5 then bytes = random_bytes(random, 3) end
+  self.line:add(bytes, time + random:between(11, 330) / self.baudrate)
+end
+
 local function dispatch(self, frame, time)
   local start = time - #frame.bytes * BITS / self.baudrate
   self.statistics.requests = self.statistics.requests + 1
@@ -128,6 +152,56 @@ local function dispatch(self, frame, time)
   end
   table.sort(answers, function(a, b) return a.start < b.start end)
   for _, one in ipairs(answers) do send(self, one.meter, one.answer, time) end
+  if #answers == 0 then haunt(self, time) end
+end
+
+-- ------------------------------------------------------------------ what nobody asked for
+
+-- Time until the next byte of noise, as chance has it.
+local function until_noise(self) return -self.converter.noise.between * math.log(1 - self.random:number()) end
+
+local function make_noise(self, time)
+  local between = self.converter.noise and self.converter.noise.between
+  if not between then return end
+  while self.next_noise <= time do
+    self.line:add(random_bytes(self.random, 1), self.next_noise)
+    self.next_noise = self.next_noise + until_noise(self)
+  end
+end
+
+local function babble(self, time)
+  for _, meter in ipairs(self.meters) do
+    local at, bytes, baudrate = meter:babble(self.unasked_until)
+    while at and at <= time do
+      local before = self.sending[meter]
+      if not before or before.stop <= at then
+        self.sending[meter] = { start = at, stop = self.line:add(bytes, at, { baudrate = baudrate }) }
+      end
+      at, bytes, baudrate = meter:babble(at)
+    end
+  end
+end
+
+-- Puts on the line what comes unasked, up to a time. It begins when somebody listens or talks for the first time.
+local function disturb(self, time)
+  if not self.unasked_until then
+    self.unasked_until = time
+    self.next_noise = self.converter.noise and self.converter.noise.between and time + until_noise(self)
+  end
+  if time <= self.unasked_until then return end
+  make_noise(self, time)
+  babble(self, time)
+  self.unasked_until = time
+end
+
+local function next_disturbance(self)
+  local first = self.next_noise
+  if not self.unasked_until then return nil end
+  for _, meter in ipairs(self.meters) do
+    local at = meter:babble(self.unasked_until)
+    if at and (not first or at < first) then first = at end
+  end
+  return first
 end
 
 -- ------------------------------------------------------------------ the master's side
@@ -137,6 +211,7 @@ end
 ---@param time number  seconds, not before the time of an earlier call
 function Simulator:receive(bytes, time)
   if bytes == "" then return end
+  disturb(self, time)
   local character = BITS / self.baudrate
   local start = math.max(time, self.master_until)
   if start - self.master_until > self.gap then self.deframer:reset() end
@@ -155,12 +230,18 @@ function Simulator:receive(bytes, time)
 end
 
 ---@return number? time  seconds at which there may be something to take, nil: nothing is on its way
-function Simulator:next() return self.line:next() end
+function Simulator:next()
+  local coming, disturbance = self.line:next(), next_disturbance(self)
+  return coming and disturbance and math.min(coming, disturbance) or coming or disturbance
+end
 
 ---@param time number       seconds
 ---@return string bytes     for the master, complete at `time`
 ---@return integer errors   how many of them have a wrong parity or stop bit
-function Simulator:take(time) return self.line:take(time) end
+function Simulator:take(time)
+  disturb(self, time)
+  return self.line:take(time)
+end
 
 ---@param time number
 ---@return number seconds  that the master's bytes still need to go out

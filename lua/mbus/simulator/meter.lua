@@ -1,6 +1,7 @@
 ---One slave: link layer and network layer of EN 13757-2 and -7 as a meter sees them. Sans I/O: frames in, answers out.
 local core = require "mbus.core"
 local faults = require "mbus.simulator.faults"
+local Values = require "mbus.simulator.values"
 
 local OWN_ALSO, SELECTED, BROADCAST = 254, 253, 255
 local FCB, FCV, PRIMARY = 0x20, 0x10, 0x40 -- bits of the C field; PRIMARY: from the master
@@ -17,6 +18,8 @@ local USUAL_RATES = { 300, 600, 1200, 2400, 4800, 9600 }
 ---@field selected boolean   by a secondary address
 ---@field writes string[]    records that were written to it, as hex, oldest first
 ---@field answered integer   number of answers given
+---@field values mbus.simulator.Values  what was written, the clock, and which records it is to send
+---@field synchronized integer  number of synchronize actions
 ---@field application integer?  subcode of the last application reset, nil if it had none
 local Meter = {}
 Meter.__index = Meter
@@ -41,6 +44,9 @@ function Meter.new(description, options)
     selected = false,
     normalised = not description.needs_nke,
     writes = {},
+    values = Values.new(),
+    synchronized = 0,
+    now = 0,
     answered = 0,
     faults = {},
   }, Meter)
@@ -59,22 +65,51 @@ local function from_records(self, telegram, more)
   local header = self.identity .. string.char(self.access_no, self.description.status or 0, 0, 0)
   local tail = more and "\x1F" or telegram.manufacturer and "\x0F" or ""
   self.access_no = (self.access_no + 1) & 0xFF
-  return core.long(0x08, self.address, 0x72, header .. telegram.records .. tail .. (telegram.manufacturer or ""))
+  return 0x08, 0x72, header .. telegram.records .. tail .. (telegram.manufacturer or "")
 end
 
 -- A header of fixed data changes with the identity only when that was written.
 local function from_data(self, telegram)
   local data, ci = telegram.data, telegram.ci or 0x72
   if self.renamed and ci == 0x72 and #data >= 8 then data = self.identity .. data:sub(9) end
-  return core.long(telegram.c or 0x08, self.address, ci, data)
+  return telegram.c or 0x08, ci, data
+end
+
+local function parts_of(self, position)
+  local telegrams = self.description.telegrams
+  local telegram = telegrams[position]
+  if telegram.data then return from_data(self, telegram) end
+  return from_records(self, telegram, position < #telegrams)
+end
+
+local HEADER = 12
+
+-- One telegram with the records that were asked for, of all that the meter has.
+local function selected_bytes(self)
+  local parts, head = {}, nil
+  for position, telegram in ipairs(self.description.telegrams) do
+    if not telegram.frame then
+      local _, ci, data = parts_of(self, position)
+      head = head or data:sub(1, HEADER)
+      parts[#parts + 1] = self.values:chosen(ci, data)
+    end
+  end
+  local data = (head or "") .. table.concat(parts)
+  return core.long(0x08, self.address, 0x72, self.values:patch(0x72, data:sub(1, 252), self.now))
 end
 
 local function telegram_bytes(self, position)
-  local telegrams = self.description.telegrams
-  local telegram = telegrams[position]
-  if telegram.frame then return telegram.frame end
-  if telegram.data then return from_data(self, telegram) end
-  return from_records(self, telegram, position < #telegrams)
+  if self.values.selection then return selected_bytes(self) end
+  local frame = self.description.telegrams[position].frame
+  if frame then return frame end
+  local c, ci, data = parts_of(self, position)
+  return core.long(c, self.address, ci, self.values:patch(ci, data, self.now))
+end
+
+-- How many telegrams a readout has.
+local function telegram_count(self)
+  local count = #self.description.telegrams
+  return self.values.selection and math.min(count, 1) or count
 end
 
 -- ------------------------------------------------------------------ requests
@@ -83,19 +118,19 @@ local function has_toggled(last, c) return last ~= c & FCB end
 
 -- REQ_UD2: an unchanged FCB asks for the last telegram once more, a toggled one for the next, wrapping to the first.
 local function request_data(self, state, frame)
-  local telegrams = self.description.telegrams
-  if #telegrams == 0 then return acknowledge(self) end
+  local count = telegram_count(self)
+  if count == 0 then return acknowledge(self) end
   local counts = frame.c & FCV ~= 0
   if counts and state.answer and not has_toggled(state.request, frame.c) then
     return state.answer
   end
-  if self.description.needs_nke and state.position == #telegrams then self.normalised = false end
+  if self.description.needs_nke and state.position == count then self.normalised = false end
   if not self.normalised then
     clear(state)
     return nil
   end
   local first = not counts or state.request == nil or self.description.ignores_fcb
-  state.position = first and 1 or state.position % #telegrams + 1
+  state.position = first and 1 or state.position % count + 1
   state.request = counts and frame.c & FCB or nil
   state.answer = telegram_bytes(self, state.position)
   return state.answer
@@ -208,11 +243,15 @@ end
 
 local function write(self, data)
   local rest = set_addresses(self, data)
-  if rest ~= "" then self.writes[#self.writes + 1] = core.hex(rest) end
+  if rest == "" then return end
+  self.writes[#self.writes + 1] = core.hex(rest)
+  self.values:write(rest, self.now)
+  forget_answers(self)
 end
 
 local function reset_application(self, data)
   self.application = data:byte(1)
+  self.values:unselect()
   clear(self.own)
   clear(self.other)
 end
@@ -232,6 +271,8 @@ local function execute(self, frame, time)
     reset_application(self, frame.data)
   elseif frame.ci == 0x51 then
     write(self, frame.data)
+  elseif frame.ci == 0x5C or frame.ci == 0x54 then
+    self.synchronized = self.synchronized + 1
   elseif BAUDRATES[frame.ci] then
     switch_baudrate(self, BAUDRATES[frame.ci], time)
   end
@@ -299,18 +340,32 @@ end
 ---@return table? answer   { bytes, delay (seconds after `time`), baudrate, gap (seconds between characters)?, bit_flips? }
 function Meter:receive(frame, time, baudrate)
   fall_back(self, time)
+  self.now = time
   if baudrate ~= self.baudrate or frame.type == "ack" then return nil end
   self.fallback = nil -- a valid frame at the new rate: the switch has come off
   if not is_addressed(self, frame) then return nil end
   local bytes = answer_to(self, frame, time)
   if not bytes or not may_answer(self, frame) then return nil end
   local options
-  bytes, options = faults.apply(self.description.faults or {}, self.faults, bytes)
+  bytes, options = faults.apply(self.description.faults or {}, self.faults, bytes, self.random)
   if not bytes then return nil end
   self.answered = self.answered + 1
   options = options or {}
   return { bytes = bytes, delay = delay(self, baudrate), baudrate = baudrate, gap = options.gap,
     bit_flips = options.bit_flips }
+end
+
+---A babbling meter talks without being asked: from time to time it puts its first telegram on the line.
+---@param after number  seconds
+---@return number? time, string? bytes, number? baudrate  of the next time
+function Meter:babble(after)
+  local description = self.description
+  local every = description.babbles
+  if not every then return nil end
+  local time = (after // every + 1) * every
+  if time <= after then time = time + every end -- by rounding
+  if time > (description.babbles_until or math.huge) then return nil end
+  return time, description.telegrams[1] and telegram_bytes(self, 1) or core.ACK, self.baudrate
 end
 
 return Meter

@@ -1,0 +1,123 @@
+---Sets the clock of a meter (EN 13757-3, VIF 6D of type F or I): in the type in which the meter shows its own, since many
+---take only that. Reads it back.
+local Address = require "mbus.address"
+local arguments = require "mbus.procedure.arguments"
+local clock = require "mbus.clock"
+local exchange = require "mbus.procedure.exchange"
+local request = require "mbus.request"
+local Target = require "mbus.procedure.target"
+
+local CI_SEND = 0x51
+local KINDS = { [4] = "F", [6] = "I" } -- by data field
+local HOUR = 3600
+-- How far a clock may be from what was set a moment ago: it may show whole minutes only.
+local TOLERANCE = { F = 61, I = 5 }
+
+---@param readout mbus.Readout|mbus.Telegram
+---@return table? record  the present date and time
+---@return string? kind
+local function shown_clock(readout)
+  for _, record in readout:records() do
+    local dif = tonumber(record.raw_dif_hex:sub(1, 2), 16)
+    local kind = KINDS[dif & 0x0F]
+    if kind and record.raw_vif_hex:upper() == "6D" and record.storage == 0 and record["function"] == "instantaneous" then
+      return record, kind
+    end
+  end
+end
+
+-- The clock may stand in any telegram.
+local function find_clock(target)
+  local telegram, err = target:first()
+  if not telegram then return nil, nil, err end
+  if target.link.plan then return nil, nil end
+  local record, kind = shown_clock(telegram)
+  if record or not telegram.more_records_follow then return record, kind end
+  local readout
+  readout, err = target:readout()
+  if err then return nil, nil, err end
+  return shown_clock(readout)
+end
+
+-- Type F has no seconds: the nearest minute.
+local function rounded(time, kind, is_given)
+  if kind == "I" or is_given or time.second < 30 then return time end
+  local later = clock.at(clock.seconds(time) + 30)
+  later.summer_time = time.summer_time
+  return later
+end
+
+-- In summer a meter that keeps standard time shows an hour less.
+local function is_near(record, kind, time, elapsed)
+  local shown = record.value and clock.parse(record.value)
+  if not shown then return false end
+  local off = clock.seconds(shown) - clock.seconds(time) - elapsed
+  return math.abs(off) <= TOLERANCE[kind] or time.summer_time and math.abs(off + HOUR) <= TOLERANCE[kind]
+end
+
+local function result_of(time, kind, record)
+  return { time = clock.text(time), type = kind, read_back = record and record.value, verified = record ~= nil }
+end
+
+local function set(target, wanted)
+  local link = target.link
+  local record, kind, err = find_clock(target)
+  if err then return nil, err end
+  local shows_one = record ~= nil
+  kind = wanted.kind or kind or "F"
+  local time = rounded(wanted.time(), kind, wanted.is_given)
+  local sent = link:now()
+  err = select(2, target:command(CI_SEND, clock.record(time, kind, wanted.hundred_years)))
+  if link.broken or err and (err.kind == "rejected" or not shows_one) then return nil, err end
+  local shown_kind, read_error
+  record, shown_kind, read_error = find_clock(target)
+  if link.plan then return {} end
+  if not record and not read_error then return result_of(time, kind) end
+  local found = record and is_near(record, shown_kind, time, link:now() - sent) and result_of(time, kind, record)
+  return Target.verdict(err, found, ("acknowledged, but the clock of the meter shows %s instead of %s")
+    :format(record and record.value, clock.text(time)), read_error)
+end
+
+local function set_all(link, wanted)
+  local kind = wanted.kind or "F"
+  local time = rounded(wanted.time(), kind, wanted.is_given)
+  local record = clock.record(time, kind, wanted.hundred_years)
+  local ok, err = exchange.broadcast(link, request.write(Address.BROADCAST, record))
+  if not ok then return nil, err end
+  return result_of(time, kind)
+end
+
+local function run(link, address, wanted)
+  if address.a == Address.BROADCAST then return set_all(link, wanted) end
+  return Target.with(link, address, function(target) return set(target, wanted) end)
+end
+
+-- A function that tells the time to set, at the moment when it is sent.
+local function teller(given, options)
+  return function()
+    local time = given or clock.from_date(os.date("*t"))
+    if options.summer_time ~= nil then time.summer_time = options.summer_time end
+    return options.standard_time and clock.standard(time) or time
+  end
+end
+
+local function in_years(time) return time.year >= 1981 and time.year <= 2080 end
+
+local function prepare(level, address, time, options)
+  local parsed, err = arguments.address_or_all(level + 1, address)
+  if not parsed then return nil, err end
+  options = options or {}
+  if time ~= nil and type(time) ~= "string" then error("a time is a string such as 2024-02-29T13:45:30", level + 1) end
+  local kind = options.type
+  if kind ~= nil and kind ~= "F" and kind ~= "I" then error('option type: "F" or "I" expected', level + 1) end
+  local given
+  if time then
+    given, err = clock.parse(time)
+    if not given then return nil, err end
+    if not in_years(given) then return arguments.refuse("bad time %q: the clock of a meter knows 1981 to 2080", time) end
+  end
+  return options, parsed, { time = teller(given, options), is_given = given ~= nil, kind = kind,
+    hundred_years = options.hundred_years }
+end
+
+return { prepare = prepare, run = run }

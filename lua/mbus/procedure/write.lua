@@ -1,0 +1,74 @@
+---Writes data records to a meter (EN 13757-3, CI 51). The acknowledgement says that they have arrived; with `verify` the
+---meter is read, and must show them.
+local Address = require "mbus.address"
+local Error = require "mbus.error"
+local arguments = require "mbus.procedure.arguments"
+local exchange = require "mbus.procedure.exchange"
+local records = require "mbus.records"
+local request = require "mbus.request"
+local Target = require "mbus.procedure.target"
+
+local CI_SEND = 0x51
+
+local function find(readout, sent)
+  for _, record in readout:records() do
+    if records.is_same(sent, record) then return record end
+  end
+end
+
+local function text_of(record)
+  local unit = record.unit and " " .. record.unit or ""
+  return ("%s %s%s"):format(record.quantity or "VIF " .. record.raw_vif_hex, record.value, unit)
+end
+
+-- A date and time runs on while it is read back; what matters is that it can be compared at all.
+local function holds(sent, shown)
+  if sent.type == "datetime" or sent.type == "time" then return true end
+  return sent.value == shown.value
+end
+
+-- Returns an error if the meter shows another value; else the records that it does not show.
+local function compare(bytes, readout)
+  local missing = {}
+  for _, sent in ipairs(records.decode(bytes)) do
+    local shown = not records.is_action(sent) and find(readout, sent)
+    if not shown then
+      missing[#missing + 1] = sent
+    elseif not holds(sent, shown) then
+      return nil, Error.new("rejected", ("acknowledged, but the meter shows %s instead of %s"):format(text_of(shown),
+        text_of(sent)), { code = "unchanged", readout = readout })
+    end
+  end
+  return missing
+end
+
+local function write(target, bytes, verify)
+  local ok, err = target:command(CI_SEND, bytes)
+  if not ok then return nil, err end
+  if not verify then return { acknowledged = true } end
+  local readout, missing
+  readout, err = target:readout()
+  if err then return nil, err end
+  if target.link.plan then return {} end
+  missing, err = compare(bytes, readout)
+  if not missing then return nil, err end
+  return { acknowledged = true, verified = #missing == 0, missing = missing, readout = readout }
+end
+
+local function run(link, address, bytes, verify)
+  if address.a == Address.BROADCAST then
+    local ok, err = exchange.broadcast(link, request.write(address.a, bytes))
+    if not ok then return nil, err end
+    return { acknowledged = false }
+  end
+  return Target.with(link, address, function(target) return write(target, bytes, verify) end)
+end
+
+local function prepare(level, address, wanted, options)
+  local parsed, err = arguments.address_or_all(level + 1, address)
+  if not parsed then return nil, err end
+  options = options or {}
+  return options, parsed, records.encode(level + 1, wanted), options.verify
+end
+
+return { prepare = prepare, run = run }
