@@ -1,0 +1,323 @@
+---One value of one meter: finds its record in a readout, transforms it, and tells it.
+---
+---The record that a binding saw first is the one it stays with: if another stands at its place later, of other quantity,
+---unit, function, storage, tariff or subunit, the value is bad, never silently that of another record.
+local Error = require "mbus.error"
+local Transformation = require "mbus.gateway.transformation"
+
+local M = {}
+
+---@class mbus.gateway.Binding
+---@field name string
+---@field title? string
+---@field tag? string
+---@field access "R"|"W"|"RW"
+---@field address integer|string  as the config says it, 16 digits if secondary
+---@field value any               nil while it is bad
+---@field unit? string
+---@field quality "good"|"uncertain"|"bad"
+---@field error? string
+---@field error_time? number      seconds since 1970, of the last error
+---@field meter_time? string      date and time of the meter's clock, with the last value
+---@field time? number            seconds since 1970, of the last value
+---@field raw any                 the record's value, before the transformation
+---@field record? table           the last one, of a binding that is written
+---@field seen? string            which record it saw first
+---@field stopped boolean
+local Binding = {}
+Binding.__index = Binding
+
+-- What makes a record another one.
+local IDENTITY = { "quantity", "unit", "function", "storage", "tariff", "subunit" }
+
+---@param settings table  checked
+---@param connection table
+---@return mbus.gateway.Binding
+function M.new(settings, connection)
+  return setmetatable({
+    settings = settings, connection = connection, name = settings.name, title = settings.title, tag = settings.tag,
+    access = settings.access, address = settings.address.text,
+    report = settings.report or connection.settings.report,
+    chain = settings.transformation and Transformation.new(settings.transformation),
+    quality = "bad", stopped = false, polls = 0, failures = 0,
+  }, Binding)
+end
+
+---Goes on where a binding with the same settings was, when a config is loaded again.
+---@param old mbus.gateway.Binding
+function Binding:inherit(old)
+  for _, field in ipairs { "value", "unit", "quality", "error", "error_time", "meter_time", "time", "raw", "stopped", "polls",
+    "failures", "seen", "record" } do
+    self[field] = old[field]
+  end
+  if self.chain and old.chain then self.chain = Transformation.new(self.settings.transformation, old.chain.states) end
+end
+
+---@return string  "connection/binding"
+function Binding:full_name() return self.connection.name .. "/" .. self.name end
+
+function Binding:is_read() return self.access ~= "W" and not self.settings.disabled and not self.stopped end
+
+-- ------------------------------------------------------------------ its record
+
+-- Record by its place in one telegram.
+local function by_index(settings, readout)
+  local telegram = readout.telegrams[(settings.telegram or 0) + 1]
+  if not telegram then
+    return nil, ("telegram %d is beyond the readout, which has %d"):format(settings.telegram, #readout.telegrams)
+  end
+  local record = telegram:record(settings.index)
+  if record then return record end
+  return nil, ("index %d is beyond telegram %d, which has %d records"):format(settings.index, settings.telegram or 0, #telegram)
+end
+
+-- Record by its number over all telegrams. A DIF 0F or 1F counts as one, as in libmbus.
+local function by_id(settings, readout)
+  local base = 0
+  for _, telegram in ipairs(readout.telegrams) do
+    local record = settings.id >= base and settings.id - base < #telegram and telegram:record(settings.id - base)
+    if record then return record end
+    base = base + #telegram + (telegram.manufacturer_data and 1 or 0)
+  end
+  if settings.id < base then return nil, ("id %d is data of the manufacturer, no record"):format(settings.id) end
+  return nil, ("id %d is beyond the readout, which has %d records"):format(settings.id, base)
+end
+
+local function described(wanted)
+  local parts = {}
+  for name, value in pairs(wanted) do
+    parts[#parts + 1] = name .. " " .. (type(value) == "table" and table.concat(value, ",") or tostring(value))
+  end
+  table.sort(parts)
+  return table.concat(parts, ", ")
+end
+
+local function by_find(settings, readout)
+  local record = readout:find(settings.find)
+  if record then return record end
+  return nil, "no record with " .. described(settings.find)
+end
+
+local function find_record(settings, readout)
+  if settings.find then return by_find(settings, readout) end
+  if settings.id then return by_id(settings, readout) end
+  if settings.index then return by_index(settings, readout) end
+  return nil, "it is only written"
+end
+
+-- As one text, which all bindings to such a record share.
+local function identity_of(record)
+  return ("%s;%s;%s;%d;%d;%d"):format(record.quantity, record.unit, record["function"], record.storage, record.tariff,
+    record.subunit)
+end
+
+local function differs(record, seen)
+  local is = identity_of(record)
+  if is == seen then return nil end
+  local before, now = seen:gmatch("[^;]*"), is:gmatch("[^;]*")
+  for _, name in ipairs(IDENTITY) do
+    local was, shows = before(), now()
+    if was ~= shows then return ("%s %s instead of %s %s"):format(name, shows, name, was) end
+  end
+end
+
+local function differs_from_settings(record, settings)
+  for _, name in ipairs { "quantity", "unit" } do
+    if settings[name] ~= nil and record[name] ~= settings[name] then
+      return ("%s %s instead of %s %s"):format(name, record[name], name, settings[name])
+    end
+  end
+end
+
+---The record of this binding, or why there is none.
+---@param readout mbus.Readout
+---@return table? record
+---@return string? reason
+function Binding:find(readout)
+  local settings = self.settings
+  local record, reason = find_record(settings, readout)
+  if not record then
+    return nil, readout.error and ("%s: %s"):format(reason, readout.error.message) or reason
+  end
+  reason = differs_from_settings(record, settings) or self.seen and differs(record, self.seen)
+  if reason then return nil, "another record is at its place: " .. reason end
+  self.seen = self.seen or identity_of(record)
+  return record
+end
+
+-- ------------------------------------------------------------------ its value
+
+local DOUBTFUL = { time_invalid = true }
+
+-- What a record says of its own value.
+local function judge(record)
+  if record.error then return "bad", "the meter reports: " .. tostring(record.error):gsub("_", " ") end
+  for _, flag in ipairs(record.flags) do
+    if flag == "value_invalid" then return "bad", "the meter marks the value as not available" end
+    if DOUBTFUL[flag] then return "uncertain", "the meter marks its time as invalid" end
+  end
+  if record.value == nil then
+    return "bad", record.flags[1] and "no valid value: " .. record.flags[1]:gsub("_", " ") or "the record has no value"
+  end
+  return "good"
+end
+
+-- Bits of the status byte: permanent and temporary error (EN 13757-3).
+local METER_ERROR = 0x08 | 0x10
+
+local function sample_of(record, readout, reason)
+  if not record then return { quality = "bad", error = reason } end
+  local quality, text = judge(record)
+  if quality == "good" and (readout.status or 0) & METER_ERROR ~= 0 then
+    quality, text = "uncertain", ("the meter reports an error (status %02Xh)"):format(readout.status)
+  end
+  local value = quality ~= "bad" and record.value or nil
+  return { value = value, unit = record.unit, quality = quality, error = text, raw = record.value, record = record }
+end
+
+local function transform(self, sample, now, meter_time)
+  if not self.chain then return end
+  sample.now = now
+  sample.context = { name = self.name, tag = self.tag, unit = sample.unit, address = self.address, meter_time = meter_time,
+    previous = self.value, time = now, record = sample.record }
+  self.chain:apply(sample)
+end
+
+local function moved(self, sample)
+  if sample.quality ~= self.quality or sample.error ~= self.error or sample.unit ~= self.unit then return true end
+  local dead_band = self.settings.dead_band or 0
+  local value, told = sample.value, self.told
+  if math.type(value) and math.type(told) then return math.abs(value - told) > dead_band end
+  return value ~= told
+end
+
+-- Takes over a finished sample. Returns what is to be told, or nil where nothing has changed.
+local function settle(self, sample, time, meter_time)
+  local tells = self.report == "poll" or self.told_quality == nil or moved(self, sample)
+  self.value, self.unit, self.quality, self.error = sample.value, sample.unit, sample.quality, sample.error
+  self.raw = sample.raw
+  if self.access ~= "R" then self.record = sample.record or self.record end -- as the model for writing
+  self.time = time
+  if meter_time then self.meter_time = meter_time end
+  if sample.error then self.error_time = time end
+  if sample.quality == "bad" then self.failures = self.failures + 1 end
+  if not tells then return nil end
+  self.told, self.told_quality = sample.value, sample.quality
+  return { binding = self, connection = self.connection, value = sample.value, unit = sample.unit, quality = sample.quality,
+    error = sample.error, time = time, meter_time = meter_time, raw = sample.raw }
+end
+
+---Takes its value out of a readout.
+---@param readout mbus.Readout
+---@param now number          seconds on the clock of the gateway
+---@param time number         seconds since 1970
+---@param meter_time? string
+---@return table? news        {binding, connection, value, unit, quality, error, time, meter_time, raw}
+function Binding:take(readout, now, time, meter_time)
+  self.polls = self.polls + 1
+  local record, reason = self:find(readout)
+  local sample = sample_of(record, readout, reason)
+  transform(self, sample, now, meter_time)
+  return settle(self, sample, time, meter_time)
+end
+
+---There is no readout.
+---@param text string
+---@param now number
+---@param time number
+---@return table? news
+function Binding:fail(text, now, time)
+  self.polls = self.polls + 1
+  local sample = { quality = "bad", error = text }
+  transform(self, sample, now)
+  return settle(self, sample, time)
+end
+
+---It is not polled any more.
+---@param text string  "shutdown"
+---@param time number
+---@return table? news
+function Binding:halt(text, time)
+  return settle(self, { quality = "bad", error = text }, time)
+end
+
+---Forgets errors, counters, the state of the transformation and which record it saw first.
+function Binding:clear()
+  self.polls, self.failures, self.error_time, self.seen = 0, 0, nil, nil
+  if self.quality ~= "bad" then self.error = nil end
+  if self.chain then self.chain:clear() end
+end
+
+-- ------------------------------------------------------------------ writing
+
+local function invalid(self, ...)
+  return nil, Error.new("invalid", self:full_name() .. ": " .. string.format(...), { address = self.address })
+end
+
+-- As the meter reports it: the same DIF and VIF, storage, tariff and subunit.
+local function like_reported(record, value)
+  local copy = {}
+  for key, field in pairs(record) do copy[key] = field end
+  copy.value, copy.raw, copy.text, copy.flags, copy.raw_data_hex = value, nil, nil, nil, nil
+  return copy
+end
+
+local function as_told(settings, reported, value)
+  local record = reported and not settings.vif and like_reported(reported, value) or {}
+  local vif = settings.vif
+  if settings.quantity or settings.unit or vif then record.raw_vif_hex, record.modifiers, record.exponent = nil, nil, nil end
+  for key, field in pairs(settings) do record[key] = field end
+  if settings.data then record.raw_dif_hex = nil end
+  if vif then
+    record.vif = require("mbus.core").unhex(vif)
+    record.raw = math.type(value) == "float" and math.tointeger(value) or value
+  else
+    record.value = value
+  end
+  return record
+end
+
+---The data record that sets a value.
+---@param value any    as the binding gives it, behind its transformation
+---@return string? record  bytes
+---@return mbus.Error? err  kind `invalid`
+function Binding:encode(value)
+  local settings = self.settings.write
+  if self.chain then
+    local inverted, reason = self.chain:invert(value)
+    if inverted == nil then return invalid(self, reason) end
+    value = inverted
+  end
+  if not self.record and not (settings and (settings.vif or settings.quantity)) then
+    return invalid(self, "the meter has not shown this record yet, and the binding does not say how to write it")
+  end
+  local record = settings and as_told(settings, self.record, value) or like_reported(self.record, value)
+  local ok, bytes = pcall(require("mbus.core").record, record)
+  if ok then return bytes end
+  return invalid(self, "%s", (tostring(bytes):gsub("^.-bad argument #1 to '[^']*' %((.*)%)$", "%1")))
+end
+
+local function is_same(written, shown)
+  if written == shown then return true end
+  if math.type(written) and math.type(shown) then
+    return math.abs(written - shown) <= 1e-6 * math.max(math.abs(written), math.abs(shown), 1e-9)
+  end
+  return type(written) == "string" and type(shown) == "string" and shown:find(written, 1, true) == 1
+end
+
+---Whether the meter shows what was written.
+---@param bytes string  of the record, as `encode` gave them
+---@param readout mbus.Readout
+---@return boolean? same  nil: there is nothing to compare
+---@return any shown
+function Binding:compare(bytes, readout)
+  local record = find_record(self.settings, readout)
+  if not record then return nil end
+  local frame = require("mbus.core").long(0x08, 0, 0x78, bytes)
+  local telegram = require("mbus.core").telegram(frame)
+  local written = telegram and telegram:record(0)
+  if not written or written.quantity ~= record.quantity then return nil end
+  return is_same(written.value, record.value), record.value
+end
+
+return M

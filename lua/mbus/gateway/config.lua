@@ -1,0 +1,431 @@
+---The config of a gateway: checked as a whole before anything is opened. Times are milliseconds.
+---
+---    return {
+---      connections = {
+---        { name = "house", type = "serial", port = "/dev/ttyUSB0", period = 300000, bindings = {
+---          { name = "energy", tag = "house/energy", address = 5, index = 1, unit = "Wh",
+---            transformation = { type = "scaling", factor = 0.001, unit = "kWh" } },
+---          { name = "flow", address = "3189274724232804", find = { quantity = "volume_flow" } },
+---        } },
+---        { name = "spare", type = "tcp", host = "10.0.0.5", port = 10001, master = "house" },
+---      },
+---    }
+local Address = require "mbus.address"
+local Error = require "mbus.error"
+local sandbox = require "mbus.gateway.sandbox"
+local schema = require "mbus.gateway.schema"
+local transformation = require "mbus.gateway.transformation"
+
+local M = {}
+
+local DAY = 86400000
+local BATTERY = 60000 -- ms: polled more often than this, battery meters do not last
+local LONGEST = 4 * 366 * DAY
+
+-- ------------------------------------------------------------------ bindings
+
+-- The highest primary address of a meter is 250 (EN 13757-2); 0 is that of meters fresh from the factory.
+local ADDRESS = "an address from 1 to 250, or 8 or 16 hex digits of a secondary one, is needed"
+
+local function address(value, path, problems)
+  if type(value) ~= "number" and type(value) ~= "string" then return problems:refuse(path, ADDRESS, value) end
+  local parsed, err = Address.parse(value)
+  if not parsed then return problems:refuse(path, ADDRESS .. " (" .. err.message .. ")", value) end
+  if not parsed.digits and (parsed.a < 1 or parsed.a > 250) then return problems:refuse(path, ADDRESS, value) end
+  return parsed
+end
+
+local name = schema.text("^[^%s/][^/]*$", 'a text without "/" and control characters is needed')
+local period = schema.number(1000, LONGEST)
+local whole = schema.integer(0, 1 << 40)
+
+local find = schema.fields {
+  quantity = schema.text(), unit = schema.text(), storage = whole, tariff = whole, subunit = whole,
+  ["function"] = schema.choice { "instantaneous", "maximum", "minimum", "error" },
+  modifiers = schema.array(schema.text()),
+}
+
+local DATA = { "none", "int8", "int16", "int24", "int32", "int48", "int64", "real32", "bcd2", "bcd4", "bcd6", "bcd8", "bcd12",
+  "text", "date", "datetime", "datetime48", "time", "binary" }
+
+local write = schema.fields {
+  quantity = schema.text(), unit = schema.text(), exponent = schema.integer(-30, 30), data = schema.choice(DATA),
+  storage = whole, tariff = whole, subunit = whole,
+  ["function"] = schema.choice { "instantaneous", "maximum", "minimum", "error" },
+  modifiers = schema.array(schema.text()), vif = schema.text("^%x+$", "hex digits of VIF and VIFEs are needed"),
+}
+
+local BINDING = schema.fields {
+  name = { name, required = "every binding of a connection has a name of its own" },
+  title = schema.text(), tag = schema.text(),
+  access = { schema.choice({ "R", "W", "RW" }, { r = "R", w = "W", rw = "RW" }), default = "R" },
+  address = { address, required = ADDRESS },
+  telegram = schema.integer(0, 999), index = schema.integer(0, 9999), id = schema.integer(0, 99999), find = find,
+  quantity = schema.text(), unit = schema.text(),
+  disabled = { schema.flag, default = false }, period = period,
+  transformation = transformation.check,
+  report = schema.choice { "poll", "change" }, dead_band = schema.number(0),
+  write = write,
+}
+
+local function count(...)
+  local found = 0
+  for i = 1, select("#", ...) do
+    if select(i, ...) ~= nil then found = found + 1 end
+  end
+  return found
+end
+
+local function check_place(binding, path, problems)
+  local places = count(binding.index, binding.id, binding.find)
+  if places > 1 then problems:add(path, "only one of index, id and find may be given") end
+  if places == 0 and not (binding.access == "W" and binding.write) then
+    problems:add(path, "one of index (in a telegram), id (in the whole readout) and find is needed")
+  end
+  if binding.telegram and not binding.index then problems:add(path .. ".telegram", "goes with index alone") end
+end
+
+local function check_binding(value, path, problems)
+  local before = #problems
+  local binding = BINDING(value, path, problems)
+  if binding and #problems == before then check_place(binding, path, problems) end
+  if binding and binding.access == "R" and binding.write then
+    problems:add(path .. ".write", "access is R, so nothing is written")
+  end
+  if binding then binding.report = binding.report or binding.dead_band and "change" end
+  return binding
+end
+
+-- ------------------------------------------------------------------ connections
+
+local BAUDRATES = { 300, 600, 1200, 2400, 4800, 9600, 19200, 38400 }
+local TCP_PORT = schema.integer(1, 65535)
+
+local SERIAL_PORT = schema.text("^%S.*$", "a serial port such as /dev/ttyUSB0 or COM3, or a TCP port from 1 to 65535, is needed")
+
+local function port(value, path, problems)
+  return (type(value) == "number" and TCP_PORT or SERIAL_PORT)(value, path, problems)
+end
+
+local function url(value, path, problems)
+  if type(value) ~= "string" then return problems:refuse(path, "a URL is needed", value) end
+  local parsed, err = require("mbus.transport").parse(value)
+  if not parsed then return problems:add(path, err.message) end
+  if parsed.scheme == "manual" then return problems:add(path, "manual: is for programs that carry the bytes themselves") end
+  return value
+end
+
+-- "serial", "tcp", or a URL at once.
+local function kind(value, path, problems)
+  if type(value) == "string" and value:find("[:/]") then return url(value, path, problems) end
+  if value == "serial" or value == "tcp" then return value end
+  problems:refuse(path, "serial, tcp or a URL (such as tcp://10.0.0.5:10001) is needed", value)
+end
+
+-- What the bus itself understands, under its own names and in seconds; it is asked whether it likes it.
+local OPTIONS = { "margin", "gap", "idle", "post_nke_delay", "max_telegrams", "nke", "select_c", "application_reset",
+  "ignores_fcb", "meters", "keys" }
+
+local function bus_options(value, path, problems)
+  if type(value) ~= "table" then return problems:refuse(path, "a table is needed", value) end
+  local known, checked = {}, {}
+  for _, option in ipairs(OPTIONS) do known[option] = true end
+  for option, setting in pairs(value) do
+    if known[option] then
+      checked[option] = setting
+    else
+      problems:add(path .. "." .. tostring(option), "no such setting; allowed are " .. table.concat(OPTIONS, ", "))
+    end
+  end
+  local ok, message = pcall(require("mbus.bus").new, nil, checked)
+  if not ok then problems:add(path, (tostring(message):gsub("^[^:]+:%d+: ", ""))) end
+  return checked
+end
+
+local milliseconds = schema.number(0, LONGEST)
+
+local CONNECTION = schema.fields {
+  name = { name, required = "every connection has a name of its own" },
+  title = schema.text(),
+  type = kind, url = url, port = port, host = schema.text("^%S+$", "a host name or an IP address is needed"),
+  baudrate = schema.choice(BAUDRATES),
+  parity = schema.choice({ "even", "odd", "none" }, { no = "none" }),
+  data_bits = schema.choice { 7, 8 }, stop_bits = schema.choice { 1, 2 },
+  rts = schema.choice { "on", "off", "leave" }, dtr = schema.choice { "on", "off", "leave" },
+  timeout = { schema.number(10, 600000), default = 3000 },
+  attempts = { schema.integer(1, 100), default = 3 },
+  period = { period, default = 60000 },
+  shutdown_timeout = { milliseconds, default = 10000 },
+  group_requests = { schema.flag, default = true },
+  max_package_length = { schema.integer(12, 253), default = 250 },
+  line_delay_ratio = { schema.number(0.1, 1000), default = 1 },
+  memory_limit = schema.integer(4096, 1 << 50),
+  disabled = { schema.flag, default = false },
+  master = name,
+  regain_interval = { schema.number(100, LONGEST), default = 60000 },
+  reconnect_interval = { milliseconds, default = 10000 },
+  offline_interval = { milliseconds, default = 300000 },
+  offline_after = { schema.integer(1, 1000), default = 3 },
+  report = { schema.choice { "poll", "change" }, default = "poll" },
+  log_level = { schema.choice { "error", "warning", "info", "debug" }, default = "info" },
+  options = { bus_options, default = {} },
+  bindings = { schema.array(check_binding), default = {} },
+}
+
+local LINE_SETTINGS = { "baudrate", "parity", "data_bits", "stop_bits", "rts", "dtr" }
+local BELONGS = {
+  serial = { baudrate = true, parity = true, data_bits = true, stop_bits = true, rts = true, dtr = true },
+  tcp = { baudrate = true }, url = { baudrate = true },
+}
+
+local function check_tcp(connection, path, problems)
+  if not connection.host then problems:add(path .. ".host", "is missing: type tcp needs host and port") end
+  local number = math.type(connection.port) and connection.port or math.tointeger(tonumber(connection.port))
+  if not connection.port then
+    problems:add(path .. ".port", "is missing: type tcp needs host and port")
+  elseif not number then
+    problems:refuse(path .. ".port", "a TCP port from 1 to 65535 is needed", connection.port)
+  end
+  if not (connection.host and number) then return nil end
+  local host = connection.host:find(":", 1, true) and "[" .. connection.host .. "]" or connection.host
+  return url(("tcp://%s:%d"):format(host, number), path .. ".host", problems)
+end
+
+local function check_serial(connection, path, problems)
+  if connection.host then problems:add(path .. ".host", "goes with type tcp alone") end
+  if not connection.port then return problems:add(path .. ".port", "is missing: type serial needs one, such as /dev/ttyUSB0") end
+  if type(connection.port) == "number" then
+    return problems:refuse(path .. ".port", "a serial port such as /dev/ttyUSB0 or COM3 is needed", connection.port)
+  end
+  return "serial://" .. connection.port:gsub("[%%?#]", function(c) return ("%%%02X"):format(c:byte()) end)
+end
+
+local function check_url(connection, path, problems)
+  if connection.type and connection.url then problems:add(path .. ".url", "either type or url may be given") end
+  for _, setting in ipairs { "host", "port" } do
+    if connection[setting] then problems:add(path .. "." .. setting, "stands in the URL already") end
+  end
+  return connection.url or connection.type
+end
+
+local WAYS = { tcp = check_tcp, serial = check_serial, url = check_url }
+
+-- One URL for all of it, and the settings of the line beside.
+local function check_way(connection, path, problems)
+  local way = WAYS[connection.type] and connection.type or "url"
+  if not (connection.type or connection.url) then
+    if problems:concerns(path .. ".type") or problems:concerns(path .. ".url") then return end
+    return problems:add(path .. ".type", "is missing: serial, tcp or a URL is needed")
+  end
+  if connection.url and way ~= "url" then problems:add(path .. ".url", "either type or url may be given") end
+  connection.url = WAYS[way](connection, path, problems)
+  local serial_url = way == "url" and connection.url and require("mbus.transport").parse(connection.url)
+  if serial_url and serial_url.scheme == "serial" then way = "serial" end
+  for _, setting in ipairs(LINE_SETTINGS) do
+    if connection[setting] ~= nil and not BELONGS[way][setting] then
+      problems:add(path .. "." .. setting, "goes with a serial port alone")
+    end
+  end
+end
+
+-- Names may stand once. The later one is refused.
+local function check_names(list, path, problems, names_of)
+  local seen = {}
+  for i, item in ipairs(list) do
+    local one = type(item) == "table" and rawget(item, "name")
+    if type(one) == "string" then
+      if seen[one] then
+        problems:add(("%s[%d].name"):format(path, i), ("%q is the name of %s %d already"):format(one, names_of, seen[one]))
+      end
+      seen[one] = seen[one] or i
+    end
+  end
+end
+
+local function warn_of_battery(connection, path, warnings)
+  local function look(value, where)
+    if value and value < BATTERY then
+      warnings:add(where .. ".period", ("%g ms: polled more often than every 60 s, battery meters are empty before their time")
+        :format(value))
+    end
+  end
+  look(connection.period, path)
+  for i, binding in ipairs(connection.bindings) do look(binding.period, ("%s.bindings[%d]"):format(path, i)) end
+end
+
+local function check_connection(value, path, problems, warnings)
+  local connection = CONNECTION(value, path, problems)
+  if not connection then return nil end
+  connection.bindings = connection.bindings or {}
+  if type(value.bindings) == "table" then check_names(value.bindings, path .. ".bindings", problems, "binding") end
+  check_way(connection, path, problems)
+  warn_of_battery(connection, path, warnings)
+  return connection
+end
+
+-- ------------------------------------------------------------------ backups
+
+local function check_masters(connections, problems)
+  local by_name = {}
+  for _, connection in ipairs(connections) do by_name[connection.name] = connection end
+  for _, connection in ipairs(connections) do
+    if connection.master and not by_name[connection.master] then
+      problems:add(connection.path .. ".master", ("there is no connection %q"):format(connection.master))
+    end
+  end
+  for _, connection in ipairs(connections) do
+    local seen, chain, at = {}, {}, connection
+    while at and not seen[at.name] do
+      seen[at.name] = true
+      chain[#chain + 1] = at.name
+      at = at.master and by_name[at.master]
+    end
+    if at == connection then
+      chain[#chain + 1] = connection.name
+      problems:add(connection.path .. ".master", "goes round in a circle: " .. table.concat(chain, " -> "))
+    end
+  end
+end
+
+-- ------------------------------------------------------------------ the whole
+
+local function check_connections(value, problems, warnings)
+  local connections = {}
+  if type(value) ~= "table" then
+    problems:refuse("connections", "an array of connections is needed", value)
+    return connections
+  end
+  check_names(value, "connections", problems, "connection")
+  for i = 1, #value do
+    local path = ("connections[%d]"):format(i)
+    local connection = check_connection(value[i], path, problems, warnings)
+    if connection then
+      connection.path = path
+      connections[#connections + 1] = connection
+    end
+  end
+  for key in pairs(value) do
+    if math.type(key) ~= "integer" or key < 1 or key > #value then
+      problems:add("connections", ("an array has no field %q"):format(tostring(key)))
+    end
+  end
+  return connections
+end
+
+-- Connections whose own settings are wrong are left out, of the others the bindings that are; names decide for the first.
+local function keep_good(connections, problems)
+  local bad = {}
+  for _, problem in ipairs(problems) do
+    local connection, rest = problem.path:match("^(connections%[%d+%])(.*)$")
+    local binding = rest and rest:match("^%.bindings%[(%d+)%]")
+    if connection and not binding then bad[connection] = true end
+  end
+  local good = {}
+  for _, connection in ipairs(connections) do
+    if connection.name and not bad[connection.path] then good[#good + 1] = connection end
+  end
+  return good
+end
+
+local function drop_bindings(connections, problems)
+  for _, connection in ipairs(connections) do
+    local seen, good = {}, {}
+    for _, binding in ipairs(connection.bindings) do
+      if not seen[binding.name] then good[#good + 1] = binding end
+      seen[binding.name] = true
+    end
+    connection.bindings = good
+  end
+  return connections, problems
+end
+
+local TOP = { connections = true }
+
+---@class mbus.gateway.Config
+---@field connections table[]  checked, with all defaults
+---@field problems table[]     what was left out because it is wrong ({path, message}); only if it was to be tolerated
+---@field warnings table[]     {path, message}
+
+local function refusal(problems, source)
+  local first = problems[1]
+  local more = #problems > 1 and (" (and %d more)"):format(#problems - 1) or ""
+  local err = Error.new("invalid", ("%s%s: %s%s"):format(source and source .. ": " or "", first.path, first.message, more))
+  err.problems = problems
+  return err
+end
+
+---Checks a config.
+---@param value table
+---@param options? table  tolerant: what is wrong is left out and the rest is good; source: name of the file, for messages
+---@return mbus.gateway.Config? config
+---@return mbus.Error? err  kind `invalid`, names the first wrong setting; `err.problems` has all, {path, message}
+function M.check(value, options)
+  options = options or {}
+  local problems, warnings = schema.problems(), schema.problems()
+  if type(value) ~= "table" then
+    problems:refuse("config", "a table with connections is needed", value)
+    return nil, refusal(problems, options.source)
+  end
+  for key in pairs(value) do
+    if not TOP[key] then problems:add(tostring(key), "no such setting; allowed are connections") end
+  end
+  local connections = check_connections(value.connections, problems, warnings)
+  check_masters(keep_good(connections, problems), problems)
+  if #problems > 0 and not options.tolerant then return nil, refusal(problems, options.source) end
+  connections = drop_bindings(keep_good(connections, problems))
+  return { connections = connections, problems = problems, warnings = warnings, source = options.source }
+end
+
+local KINDS = { [2] = "not_found", [13] = "permission" } -- ENOENT, EACCES
+
+local function read_text(path)
+  local file, message, code = io.open(path, "rb")
+  local text
+  if file then
+    text, message, code = file:read("a")
+    file:close()
+  end
+  if text then return text end
+  return nil, Error.new(KINDS[code] or "io", ("%s: %s"):format(path, (tostring(message):gsub("^.*: ", ""))))
+end
+
+local function is_json(text) return text:find("^\xEF?\xBB?\xBF?%s*[%[{]") ~= nil end
+
+-- The export of another gateway, for which there is a reader of its own.
+local function read_export(text, path)
+  local ok, reader = pcall(require, "mbus.freeclient.config")
+  if not ok then return nil, Error.new("invalid", path .. ": this is JSON; a config is a Lua file that returns a table") end
+  return reader.decode(text, path)
+end
+
+---Runs a config file, with nothing around it, and returns what it returns.
+---@param path string
+---@return table? value  not yet checked
+---@return mbus.Error? err  not_found permission io, or invalid with the line
+function M.load(path)
+  local text, err = read_text(path)
+  if not text then return nil, err end
+  if is_json(text) then return read_export(text, path) end
+  local chunk, message = sandbox.load(text, "@" .. path)
+  if not chunk then return nil, Error.new("invalid", message) end
+  local ok, value = sandbox.call(chunk)
+  if not ok then return nil, Error.new("invalid", (tostring(value):gsub("\n.*", ""))) end
+  if type(value) ~= "table" then
+    return nil, Error.new("invalid", ("%s: a config returns a table, this one returns %s"):format(path,
+      value == nil and "nothing" or "a " .. type(value)))
+  end
+  return value
+end
+
+---Loads and checks a config file.
+---@param path string
+---@param options? table  tolerant
+---@return mbus.gateway.Config? config
+---@return mbus.Error? err
+function M.read(path, options)
+  local value, err = M.load(path)
+  if not value then return nil, err end
+  return M.check(value, { source = path, tolerant = options and options.tolerant })
+end
+
+return M

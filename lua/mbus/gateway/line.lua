@@ -1,0 +1,468 @@
+---One bus and the connections that lead to it: a connection alone, or a master and its backups. Reads its meters one after
+---another, writes between two readouts, and changes over to a backup when the active connection fails.
+local Connection = require "mbus.gateway.connection"
+local Error = require "mbus.error"
+local Schedule = require "mbus.gateway.schedule"
+
+local M = {}
+
+---@class mbus.gateway.Line
+---@field connections mbus.gateway.Connection[]  the master, then its backups
+---@field active integer                         position of the one in use
+---@field schedule mbus.gateway.Schedule
+local Line = {}
+Line.__index = Line
+
+---@param connections mbus.gateway.Connection[]
+---@param gateway table  clock, tell(news), tell_overrun(connection, period, skipped)
+---@return mbus.gateway.Line
+function M.new(connections, gateway)
+  local self = setmetatable({ connections = connections, gateway = gateway, clock = gateway.clock, active = 1,
+    schedule = Schedule.new(connections), commands = {}, event = gateway.clock.event(), is_running = false }, Line)
+  for _, connection in ipairs(connections) do connection.line = self end
+  return self
+end
+
+---@return mbus.gateway.Connection
+function Line:connection() return self.connections[self.active] end
+
+-- ------------------------------------------------------------------ telling
+
+-- In one coroutine for all of a readout, so that a callback may wait without holding up the bus.
+local function tell(self, list)
+  if #list > 0 then self.clock.spawn(self.gateway.tell, self.gateway, list) end
+end
+
+local function meter_time(readout)
+  local record = readout:find { quantity = "datetime", storage = 0, ["function"] = "instantaneous" }
+  return record and record.value
+end
+
+local function publish(self, meter, readout)
+  local now, time, clock_text = self.clock.now(), self.clock.time(), meter_time(readout)
+  local list = {}
+  for _, binding in ipairs(Schedule.served(meter)) do
+    local was = binding.error
+    list[#list + 1] = binding:take(readout, now, time, clock_text)
+    if binding.error and binding.error ~= was then
+      binding.connection.log:add("warning", binding.name .. ": " .. binding.error)
+    end
+  end
+  tell(self, list)
+end
+
+-- What a binding says of a failure.
+local function text_of(err, meter)
+  if err.code == "shutdown" then return "shutdown" end
+  if err.code == "no_connection" or Connection.is_lost(err) then return "no connection" end
+  if err.kind == "timeout" then return ('unavailable address "%s"'):format(meter.address.text) end
+  -- Without tries and seconds, which differ every time.
+  return tostring(Error.new(err.kind, err.message, { bus = err.bus, address = err.address, offset = err.offset }))
+end
+
+local function publish_failure(self, meter, err)
+  local now, time, text, list = self.clock.now(), self.clock.time(), text_of(err, meter), {}
+  for _, binding in ipairs(Schedule.served(meter)) do list[#list + 1] = binding:fail(text, now, time) end
+  tell(self, list)
+end
+
+-- ------------------------------------------------------------------ redundancy
+
+local function log_change(from, to, reason)
+  to.statistics.takeovers = to.statistics.takeovers + 1
+  to.log:add("warning", ("takes over from %s: %s"):format(from.name, reason))
+  from.log:add("warning", ("hands over to %s: %s"):format(to.name, reason))
+end
+
+-- Meters that were not reached over the one may be reached over the other.
+local function forgive(self)
+  for _, meter in ipairs(self.schedule.meters) do meter.failures, meter.offline_until = 0, nil end
+end
+
+local function activate(self, position, reason)
+  local from, to = self:connection(), self.connections[position]
+  if from == to then return end
+  from:close()
+  self.active = position
+  self.regain_at = self.clock.now() + self.connections[1].settings.regain_interval / 1000
+  to.failing = 0
+  log_change(from, to, reason)
+  forgive(self)
+end
+
+-- Opens the active connection, or the next that can be opened.
+local function reach(self)
+  local first_error
+  local count = #self.connections
+  for step = 0, count - 1 do
+    local position = (self.active - 1 + step) % count + 1
+    local connection = self.connections[position]
+    local ok, err = connection:open()
+    if ok then
+      activate(self, position, tostring(first_error))
+      return connection
+    end
+    if not connection.stopped then first_error = first_error or err end
+  end
+  return nil, first_error or Error.new("closed", "the connection is stopped", { bus = self.connections[1].name })
+end
+
+-- The master, or a backup that is more of a master, may be there again. Its trial is the readout that is due anyway.
+local function try_regain(self, meter)
+  if self.active == 1 or self.clock.now() < self.regain_at or meter.offline_until then return nil end
+  self.regain_at = self.clock.now() + self.connections[1].settings.regain_interval / 1000
+  for position = 1, self.active - 1 do
+    local connection = self.connections[position]
+    connection.retry_at = nil
+    if connection:is_running() and connection:open() then
+      local readout = connection:read(meter.address, 0)
+      if readout then
+        activate(self, position, "it answers again")
+        return readout
+      end
+      connection:close()
+    end
+  end
+end
+
+local function others(self)
+  for position, connection in ipairs(self.connections) do
+    if position ~= self.active and connection:is_running() then return true end
+  end
+  return false
+end
+
+-- A meter that is known not to answer says nothing about the bus, unless none answers.
+local function count_failure(self, connection, meter, err)
+  if Connection.is_lost(err) or meter.offline_until and self.answered then return end
+  connection.failing = connection.failing + 1
+end
+
+local function no_connection(self, err)
+  return Error.new("closed", "no connection: " .. err.message, { bus = self:connection().name, code = "no_connection" })
+end
+
+-- One readout over the active connection. Comes back with `again` if another has taken over.
+local function read_once(self, meter, retries)
+  local connection, err = reach(self)
+  if not connection then return nil, no_connection(self, err) end
+  local readout
+  readout, err = connection:read(meter.address, retries)
+  if readout then
+    connection.failing, self.answered = 0, true
+    return readout
+  end
+  if connection.stopped or self.stopping then return nil, err end
+  count_failure(self, connection, meter, err)
+  if not others(self) then return nil, err end
+  local again = Connection.is_lost(err)
+  if connection.failing >= connection.settings.attempts then
+    connection.retry_at = self.clock.now() + connection.settings.reconnect_interval / 1000
+    connection.open_error = err
+    connection:close()
+    again = true
+  end
+  return nil, err, again
+end
+
+local function fetch(self, meter, retries)
+  local readout = try_regain(self, meter)
+  if readout then return readout end
+  local err, again
+  for _ = 0, #self.connections do
+    readout, err, again = read_once(self, meter, retries)
+    if readout or not again or self.stopping then break end
+  end
+  return readout, err
+end
+
+-- ------------------------------------------------------------------ meters
+
+local function serve_waiters(meter, readout, err)
+  local waiters = meter.waiters
+  meter.waiters = {}
+  for _, waiter in ipairs(waiters) do
+    waiter.readout, waiter.err = readout, err
+    waiter.event:set()
+  end
+end
+
+local function succeed(self, meter)
+  if meter.offline_until then self:connection().log:add("info", ("address %s answers again"):format(meter.address.text)) end
+  meter.failures, meter.offline_until = 0, nil
+end
+
+-- Lets a meter that fails rest, so that it does not cost the others their time.
+local function suffer(self, meter, err)
+  if err.code == "no_connection" or Connection.is_lost(err) then return end
+  local settings = self:connection().settings
+  meter.failures = meter.failures + 1
+  if meter.failures < settings.offline_after then return end
+  if not meter.offline_until then
+    self:connection().log:add("warning", ("address %s is offline: tried every %g s only"):format(meter.address.text,
+      settings.offline_interval / 1000))
+  end
+  meter.offline_until = self.clock.now() + settings.offline_interval / 1000
+end
+
+local function shutdown(connection) return Error.new("closed", "shutdown", { bus = connection.name, code = "shutdown" }) end
+
+local function note_overruns(self, late)
+  for _, one in ipairs(late or {}) do
+    local connection = self:connection()
+    connection.statistics.overruns = connection.statistics.overruns + one.skipped
+    connection.log:add("warning", ("overrun: the cycle of %g s takes longer than that, %d left out"):format(one.period,
+      one.skipped))
+    self.gateway:tell_overrun(connection, one.period, one.skipped)
+  end
+end
+
+local function poll(self, meter)
+  local is_trial = meter.offline_until and #meter.waiters == 0
+  self.busy_with = meter
+  local readout, err = fetch(self, meter, is_trial and 0 or nil)
+  self.busy_with = nil
+  if not readout and (self.stopping or self:connection().stopped) then err = shutdown(self:connection()) end
+  if readout then
+    succeed(self, meter)
+    publish(self, meter, readout)
+  else
+    suffer(self, meter, err)
+    publish_failure(self, meter, err)
+  end
+  note_overruns(self, self.schedule:skip(self.clock.now()))
+  Schedule.done(meter)
+  serve_waiters(meter, readout, err)
+end
+
+-- ------------------------------------------------------------------ the loop
+
+local function close_stopped(self)
+  for _, connection in ipairs(self.connections) do
+    if connection.stopped and connection.bus then connection:close() end
+  end
+end
+
+local function any_running(self)
+  for _, connection in ipairs(self.connections) do
+    if connection:is_running() then return true end
+  end
+  return false
+end
+
+---@return boolean  at least one of its connections is to be used
+function Line:any_running() return any_running(self) end
+
+-- What could eat the memory of everybody is stopped alone.
+local function check_memory(self)
+  for _, connection in ipairs(self.connections) do
+    local limit = connection.settings.memory_limit
+    if limit and not connection.stopped then
+      local bytes = require("mbus.gateway.diagnostics").memory(connection)
+      if bytes > limit then connection.log:clear() end
+      if bytes > limit and require("mbus.gateway.diagnostics").memory(connection) > limit then
+        connection.stopped = true
+        connection:complain(("memory limit: it uses %d of %d bytes"):format(bytes, limit))
+      end
+    end
+  end
+end
+
+local function act(self)
+  local command = table.remove(self.commands, 1)
+  if command then
+    command()
+    return true
+  end
+  if not any_running(self) then return false end
+  local due = self.schedule:next_due()
+  if due and self.clock.now() >= due then
+    check_memory(self)
+    note_overruns(self, self.schedule:advance(self.clock.now()))
+  end
+  local meter = self.schedule:take()
+  if meter then poll(self, meter) end
+  return meter ~= nil
+end
+
+local function halt(self, bindings)
+  local list, time = {}, self.clock.time()
+  for _, binding in ipairs(bindings) do
+    if binding.access ~= "W" and not binding.settings.disabled and binding.error ~= "shutdown" then
+      list[#list + 1] = binding:halt("shutdown", time)
+    end
+  end
+  tell(self, list)
+end
+
+local function halt_all(self)
+  for _, connection in ipairs(self.connections) do halt(self, connection.bindings) end
+end
+
+local function finish(self)
+  for _, connection in ipairs(self.connections) do connection:close() end
+  for _, meter in ipairs(self.schedule.meters) do
+    serve_waiters(meter, nil, shutdown(self:connection()))
+    Schedule.done(meter)
+  end
+  while self.schedule:take() do end -- luacheck: ignore 542
+  halt_all(self)
+  self.is_running, self.stopping = false, false
+  if self.on_end then self.on_end() end
+end
+
+-- An error of ours must not end the line: it is told, and the next meter has its turn.
+local function guarded(self)
+  local ok, result = xpcall(act, debug.traceback, self)
+  if ok then return result end
+  self:connection():complain("internal error: " .. tostring(result))
+  local meter = self.busy_with
+  self.busy_with = nil
+  if meter then
+    Schedule.done(meter)
+    serve_waiters(meter, nil, Error.new("io", "internal error"))
+  end
+  return true
+end
+
+-- Waits for the next cycle, or for whoever wants something. Never for no time at all, which would starve all others.
+local function rest(self, was_running)
+  local due = was_running and self.schedule:next_due()
+  self.event:wait(due and math.max(due, self.clock.now() + 0.001) or nil)
+end
+
+local function run(self)
+  while not self.stopping do
+    local was_running = any_running(self)
+    if not guarded(self) then
+      close_stopped(self)
+      if not was_running then halt_all(self) end
+      if not self.stopping then rest(self, was_running) end
+    end
+  end
+  for _, command in ipairs(self.commands) do command() end
+  self.commands = {}
+  finish(self)
+end
+
+---Begins to poll, in a coroutine of its own.
+---@param offset? number  seconds later
+function Line:start(offset)
+  if self.is_running then return end
+  self.is_running, self.stopping = true, false
+  self.schedule:start(self.clock.now() + (offset or 0))
+  self.clock.spawn(run, self)
+end
+
+---Ends it: the request under way is finished, quickly, and the bus left in order.
+---@param on_end fun()
+function Line:stop(on_end)
+  self.on_end = on_end
+  if not self.is_running then return on_end() end
+  self.stopping = true
+  for _, connection in ipairs(self.connections) do connection:hurry() end
+  self.event:set()
+end
+
+---Ends what did not end by itself.
+function Line:kill()
+  for _, connection in ipairs(self.connections) do connection:close() end
+end
+
+---Something has changed from outside.
+function Line:wake() self.event:set() end
+
+-- Runs `fn` between two readouts and waits for what it returns.
+local function between(self, fn)
+  if not self.is_running then return nil, shutdown(self:connection()) end
+  local waiter = { event = self.clock.event() }
+  self.commands[#self.commands + 1] = function()
+    local ok, result, err
+    if self.stopping then
+      result, err = nil, shutdown(self:connection())
+    else
+      ok, result, err = xpcall(fn, debug.traceback)
+      if not ok then result, err = nil, Error.new("io", tostring(result)) end
+    end
+    waiter.result, waiter.err = result, err
+    waiter.event:set()
+  end
+  self.event:set()
+  waiter.event:wait()
+  return waiter.result, waiter.err
+end
+
+---Reads a meter now: joins in if that is going on, is next if not. Its bindings get their values, too.
+---@param meter mbus.gateway.Meter
+---@return mbus.Readout? readout
+---@return mbus.Error? err
+function Line:demand(meter)
+  if not self.is_running or not any_running(self) then return nil, shutdown(self:connection()) end
+  local waiter = { event = self.clock.event() }
+  meter.waiters[#meter.waiters + 1] = waiter
+  if self.busy_with ~= meter then self.schedule:enqueue(meter, true) end
+  self.event:set()
+  waiter.event:wait()
+  return waiter.readout, waiter.err
+end
+
+---@param address mbus.Address
+---@return mbus.gateway.Meter
+function Line:meter(address)
+  for _, meter in ipairs(self.schedule.meters) do
+    if meter.address.text == address.text then return meter end
+  end
+  return Schedule.meter(address)
+end
+
+local function differs(binding, shown)
+  return nil, Error.new("rejected", ("%s: the meter acknowledged, and shows %s"):format(binding:full_name(),
+    tostring(shown)), { address = binding.address, code = "unchanged" })
+end
+
+-- The readout that shows whether it has come off serves all bindings of the meter.
+local function read_back(self, binding, bytes)
+  if binding.access == "W" and not (binding.settings.index or binding.settings.id or binding.settings.find) then return true end
+  local meter = binding.meter
+  meter.waiters[#meter.waiters + 1] = { event = self.clock.event() }
+  local readout, err = fetch(self, meter)
+  if not readout then
+    serve_waiters(meter, nil, err)
+    return nil, err
+  end
+  publish(self, meter, readout)
+  serve_waiters(meter, readout)
+  local same, shown = binding:compare(bytes, readout)
+  if same == false then return differs(binding, shown) end
+  return true
+end
+
+local function write(self, binding, value)
+  local connection, err = reach(self)
+  if not connection then return nil, err end
+  local told = binding.settings.write
+  if not binding.record and not (told and (told.vif or told.quantity)) then
+    local readout
+    readout, err = fetch(self, binding.meter)
+    if not readout then return nil, err end
+    binding.record = binding:find(readout)
+  end
+  local bytes
+  bytes, err = binding:encode(value)
+  if not bytes then return nil, err end
+  local ok
+  ok, err = self:connection():write(binding.settings.address, bytes)
+  if not ok then return nil, err end
+  return read_back(self, binding, bytes)
+end
+
+---Writes a value between two readouts, and reads it back.
+---@param binding mbus.gateway.Binding
+---@param value any
+---@return boolean? ok
+---@return mbus.Error? err
+function Line:write(binding, value)
+  return between(self, function() return write(self, binding, value) end)
+end
+
+return M

@@ -1,0 +1,53 @@
+---The last lines of a connection's log: a ring, so that a year of errors takes no more room than a day's.
+local M = {}
+
+local LEVELS = { error = 1, warning = 2, info = 3, debug = 4 }
+M.LEVELS = { "error", "warning", "info", "debug" }
+M.LINES = 1000
+
+---@class mbus.gateway.Log
+---@field level "error"|"warning"|"info"|"debug"  the least that is kept
+local Log = {}
+Log.__index = Log
+
+---@param level string
+---@param clock table
+---@param listener? fun(level: string, text: string, time: number)
+---@return mbus.gateway.Log
+function M.new(level, clock, listener)
+  return setmetatable({ level = level, depth = LEVELS[level], clock = clock, listener = listener, next = 1, times = {},
+    levels = {}, texts = {} }, Log)
+end
+
+---@param level string
+function Log:set_level(level) self.level, self.depth = level, LEVELS[level] end
+
+---Whether a line of this level is kept, before one goes to the trouble of making it.
+---@param level string
+---@return boolean
+function Log:keeps(level) return LEVELS[level] <= self.depth end
+
+---@param level string
+---@param text string
+function Log:add(level, text)
+  if LEVELS[level] > self.depth then return end
+  local at, time = self.next, self.clock.time()
+  self.times[at], self.levels[at], self.texts[at] = time, level, text
+  self.next = at % M.LINES + 1
+  if self.listener then self.listener(level, text, time) end
+end
+
+---@return table[]  {time, level, text}, oldest first
+function Log:lines()
+  local lines, count = {}, #self.texts
+  local first = count < M.LINES and 1 or self.next
+  for i = 0, count - 1 do
+    local at = (first + i - 1) % M.LINES + 1
+    lines[i + 1] = { time = self.times[at], level = self.levels[at], text = self.texts[at] }
+  end
+  return lines
+end
+
+function Log:clear() self.next, self.times, self.levels, self.texts = 1, {}, {}, {} end
+
+return M

@@ -1,0 +1,149 @@
+-- `mbus poll` and `mbus config` as a user meets them.
+local dkjson = require "dkjson"
+local helper = require "spec.helper"
+
+local CONFIG = [[return { connections = { { name = "house", url = %q, period = 60000, bindings = {
+  { name = "energy", tag = "h/e", address = 10, index = 1, transformation = { type = "scaling", factor = 0.001, unit = "kWh" } },
+  { name = "flow", address = 12, find = { quantity = "flow_temperature" } },
+} } } }]]
+
+local function with_config(text, fn)
+  helper.with_folder(function(folder)
+    helper.write(folder .. "/c.lua", text)
+    fn(folder .. "/c.lua", folder)
+  end)
+end
+
+local function lines_of(text)
+  local lines = {}
+  for line in text:gmatch("[^\n]+") do lines[#lines + 1] = line end
+  return lines
+end
+
+-- Starts `mbus poll` in the background; fn(pid, wait_for) ; whatever fn does, it is ended.
+local function polling(arguments, folder, fn)
+  os.execute(("( %s sh -c 'echo $$ >%s/pid; exec lua5.4 lua/bin/mbus poll %s' >%s/out 2>%s/err; echo $? >%s/code ) &")
+    :format(helper.environment(), folder, arguments, folder, folder, folder))
+  local function wait_for(file, pattern)
+    for _ = 1, 200 do
+      local ok, text = pcall(helper.read, folder .. "/" .. file)
+      if ok and text:find(pattern) then return text end
+      os.execute "sleep 0.03"
+    end
+    error(("%s never shows %s"):format(file, pattern), 2)
+  end
+  local pid = wait_for("pid", "%d+\n"):match "%d+"
+  local ok, err = pcall(fn, pid, wait_for)
+  if not ok then
+    os.execute("kill -KILL " .. pid .. " 2>/dev/null")
+    error(err, 0)
+  end
+end
+
+describe("mbus poll", function()
+  it("prints values once, as lines, jsonl or csv", function()
+    with_config(CONFIG:format "sim:", function(config)
+      local code, out, err = helper.mbus("poll " .. config .. " --once")
+      assert.equal(0, code, err)
+      assert.matches("house/energy +18342 kWh +good\n", out)
+      code, out = helper.mbus("poll " .. config .. " --once -f jsonl")
+      assert.equal(0, code)
+      local first = dkjson.decode(lines_of(out)[1])
+      assert.same({ "house", "energy", "h/e", 10, 18342, "kWh", "good", "2024-09-10T18:21:00" }, { first.connection, first.binding,
+        first.tag, first.address, first.value, first.unit, first.quality, first.meter_time })
+      assert.matches("^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ$", first.time)
+      code, out = helper.mbus("poll " .. config .. " --once -f csv")
+      assert.equal(0, code)
+      assert.equal("time,connection,binding,tag,address,value,unit,quality,error,meter_time\r", lines_of(out)[1])
+      assert.matches(",house,energy,h/e,10,18342,kWh,good,,2024%-09%-10T18:21:00\r$", lines_of(out)[2])
+    end)
+  end)
+
+  it("ends with 1 if a value is missing, and prints diagnostics if asked", function()
+    with_config(CONFIG:format("sim:"):gsub("address = 12", "address = 99"), function(config)
+      local code, out = helper.mbus("poll " .. config .. " --once --status")
+      assert.equal(1, code)
+      assert.matches("RUN on %S+, process %d+", out)
+      assert.matches('house/flow +RUN +bad +unavailable address "99"', out)
+      code, out = helper.mbus("poll " .. config .. " --once --status -f jsonl")
+      assert.equal(1, code)
+      assert.equal(1, dkjson.decode(out).connections[1].errors.timeout)
+    end)
+  end)
+
+  it("ends with 2 on a wrong config, naming every problem", function()
+    with_config(CONFIG:format("nowhere:x"):gsub("index = 1", "index = -1"), function(config)
+      local code, out, err = helper.mbus("poll " .. config)
+      assert.equal(2, code)
+      assert.equal("", out)
+      assert.matches("mbus: connections%[1%]%.url: unknown scheme", err)
+      assert.matches("mbus: connections%[1%]%.bindings%[1%]%.index: a whole number", err)
+    end)
+    assert.equal(2, (helper.mbus "poll /nonexistent.lua"))
+  end)
+
+  it("runs until SIGTERM, loads the config again on SIGHUP, and rotates its file", function()
+    with_config(CONFIG:format("sim:"):gsub("60000", "1000"), function(config, folder)
+      polling(("%s -f jsonl -o %s/values --rotate 500 --keep 2 --log info"):format(config, folder), folder, function(pid, wait_for)
+        wait_for("values", "flow")
+        wait_for("err", "battery")
+        helper.write(config, (CONFIG:format("sim:"):gsub("60000", "1000"):gsub('"flow"', '"renamed"')))
+        os.execute("kill -HUP " .. pid)
+        wait_for("err", "config loaded again")
+        wait_for("values", "renamed")
+        wait_for("values.1", "{")
+        os.execute("kill -USR1 " .. pid)
+        wait_for("err", "RUN on")
+        helper.write(config, "return {")
+        os.execute("kill -HUP " .. pid)
+        wait_for("err", "not loaded again: .-c%.lua:1")
+        os.execute("kill -TERM " .. pid)
+        assert.equal("0\n", wait_for("code", "%d"))
+        assert.matches("shutdown", helper.read(folder .. "/values"))
+      end)
+    end)
+  end)
+end)
+
+describe("mbus config", function()
+  it("checks", function()
+    with_config(CONFIG:format("sim:"):gsub("60000", "5000"), function(config)
+      local code, out, err = helper.mbus("config check " .. config)
+      assert.equal(0, code)
+      assert.matches("good, 1 connection with 2 bindings\n", out)
+      assert.matches("warning: connections%[1%]%.period: 5000 ms", err)
+    end)
+    with_config("return {\n  connections = {\n    { nam = 'x' }\n  }\n", function(config)
+      local code, _, err = helper.mbus("config check " .. config)
+      assert.equal(1, code)
+      assert.matches("c%.lua:5: '}' expected", err)
+    end)
+    assert.equal(2, (helper.mbus "config"))
+  end)
+
+  it("makes a config that polls every record of the meters", function()
+    helper.with_folder(function(folder)
+      local code, _, err = helper.mbus("config make sim: -a 10 -a 3189274724232804 -o " .. folder .. "/made.lua")
+      assert.equal(0, code, err)
+      local text = helper.read(folder .. "/made.lua")
+      assert.matches('name = "m82969010_energy_tariff1", address = 10, telegram = 0, index = 2, quantity = "energy", unit = "Wh"', text, 1, true)
+      assert.matches('or: id = 2, or: find = { quantity = "energy", unit = "Wh", ["function"] = "instantaneous", storage = 0, tariff = 1',
+        text, 1, true)
+      code = helper.mbus("config check " .. folder .. "/made.lua")
+      assert.equal(0, code)
+      local out
+      code, out = helper.mbus("poll " .. folder .. "/made.lua --once -f jsonl")
+      assert.is_true(code <= 1)
+      local good = 0
+      for _, line in ipairs(lines_of(out)) do
+        local value = dkjson.decode(line)
+        if value.quality == "good" then good = good + 1 end
+        assert.is_nil((value.error or ""):find("another record", 1, true))
+      end
+      assert.is_true(good >= 36, good)
+      code, _, err = helper.mbus("config make sim: -a 10 -o " .. folder .. "/made.lua")
+      assert.equal(2, code)
+      assert.matches("is there already", err)
+    end)
+  end)
+end)

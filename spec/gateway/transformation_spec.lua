@@ -1,0 +1,113 @@
+local Transformation = require "mbus.gateway.transformation"
+local schema = require "mbus.gateway.schema"
+
+local function chain(...)
+  local problems = schema.problems()
+  local steps = Transformation.check({ ... }, "t", problems)
+  assert(#problems == 0, problems[1] and problems[1].message)
+  return Transformation.new(steps)
+end
+
+local function run(one, value, now, unit)
+  local sample = { value = value, unit = unit, quality = value ~= nil and "good" or "bad", error = value == nil and "gone" or nil,
+    now = now or 0, context = { name = "x" } }
+  one:apply(sample)
+  return sample.value, sample.quality, sample.error, sample.unit
+end
+
+describe("a transformation", function()
+  it("scales and shifts, exactly where a division is meant", function()
+    assert.equal(0.3, (run(chain { type = "scaling", factor = 0.1 }, 3)))
+    assert.equal(12, (run(chain { type = "scaling", factor = 2, shift = 2 }, 5)))
+    local _, _, _, unit = run(chain { type = "scaling", factor = 0.001, unit = "kWh" }, 5, 0, "Wh")
+    assert.equal("kWh", unit)
+    _, _, _, unit = run(chain { type = "scaling", factor = 0.001 }, 5, 0, "Wh")
+    assert.is_nil(unit) -- Wh it is not any more
+    _, _, _, unit = run(chain { type = "limit", lower = 0 }, 5, 0, "Wh")
+    assert.equal("Wh", unit)
+  end)
+
+  it("gives a default value, always or until the first good one", function()
+    local constant, initial = chain { type = "default", value = 7 }, chain { type = "default", value = 7, mode = "initial" }
+    for _, one in ipairs { constant, initial } do
+      local value, quality, err = run(one, nil)
+      assert.same({ 7, "uncertain" }, { value, quality })
+      assert.is_nil(err)
+      assert.equal(5, (run(one, 5)))
+    end
+    assert.equal(7, (run(constant, nil)))
+    local value, quality, err = run(initial, nil)
+    assert.same({ nil, "bad", "gone" }, { value, quality, err })
+  end)
+
+  it("clamps", function()
+    local limit = chain { type = "limit", lower = 0, upper = 100 }
+    assert.same({ 0, 50, 100 }, { run(limit, -5), run(limit, 50), (run(limit, 500)) })
+  end)
+
+  it("integrates over time, and not over gaps", function()
+    local energy = chain { type = "integration", per = 3600000, unit = "Wh" }
+    assert.equal(0, (run(energy, 100, 0)))
+    assert.equal(100, (run(energy, 100, 3600)))
+    assert.equal(250, (run(energy, 200, 7200)))
+    run(energy, nil, 7300)
+    assert.equal(250, (run(energy, 200, 90000)))
+    assert.equal(450, (run(energy, 200, 93600)))
+  end)
+
+  it("differentiates over time", function()
+    local flow = chain { type = "derivative", per = 3600000 }
+    local value, quality, err = run(flow, 10, 0)
+    assert.same({ "bad", "transformation 1 (derivative) no second value yet" }, { quality, err })
+    assert.is_nil(value)
+    assert.equal(4, (run(flow, 12, 1800)))
+    assert.equal(-2, (run(flow, 11, 3600)))
+  end)
+
+  it("damps as a first-order lag", function()
+    local lag = chain { type = "damper", time = 10000 }
+    assert.equal(0, (run(lag, 0, 0)))
+    local value = run(lag, 100, 10)
+    assert.is_true(math.abs(value - 63.212) < 0.001)
+    value = run(lag, 100, 60)
+    assert.is_true(value > 99.7 and value < 100)
+  end)
+
+  it("calls functions with a context and a state of their own", function()
+    local function count(value, context, state)
+      state.n = (state.n or 0) + 1
+      return value .. context.name .. state.n
+    end
+    local one, other = chain(count), chain({ type = "function", f = count }, count)
+    assert.equal("ax1", (run(one, "a")))
+    assert.equal("ax2", (run(one, "a")))
+    assert.equal("ax1x1", (run(other, "a")))
+  end)
+
+  it("names the step that fails or yields nonsense, and goes on", function()
+    local cases = {
+      [{ function() error "boom" end }] = "1 %(function%) fails: .*boom",
+      [{ function() return {} end }] = "1 %(function%) yields a table",
+      [{ function() end }] = "1 %(function%) yields no value",
+      [{ { type = "limit" }, function() return 0 / 0 end }] = "2 %(function%) yields NaN",
+      [{ function(v) return v / 0 end }] = "yields an infinite number",
+      [{ function() return "x" end, { type = "scaling", factor = 2 } }] = '2 %(scaling%) needs a number, not "x"',
+      [{ function() while true do end end }] = "it takes too long",
+    }
+    for steps, pattern in pairs(cases) do
+      local value, quality, err = run(chain(table.unpack(steps)), 5)
+      assert.is_nil(value)
+      assert.equal("bad", quality)
+      assert.matches(pattern, err)
+    end
+  end)
+
+  it("is undone for writing, where that is possible", function()
+    assert.equal(5000, chain({ type = "scaling", factor = 0.001 }, { type = "limit", upper = 5 }):invert(9))
+    assert.equal(3, chain({ type = "function", f = print, inverse = function(v) return v + 1 end }):invert(2))
+    local _, reason = chain({ type = "damper", time = 5 }):invert(9)
+    assert.matches("1 %(damper%) cannot be undone", reason)
+    _, reason = chain(function(v) return v end):invert(9)
+    assert.matches("has no inverse", reason)
+  end)
+end)
