@@ -1,0 +1,187 @@
+local import = require "mbus.freeclient.config"
+local json = require "dkjson"
+local mbus = require "mbus"
+local helper = require "spec.helper"
+
+local EXPORT = "spec/fixtures/bacrouter_bus.json"
+
+local function bus(changes)
+  local object = { name = "A", type = 1, resource = "RS485-1", tag = "", fcdevices = {
+    { name = "M", tag = "addr=5", fcpoints = { { name = "E", tag = "id=1" } } } } }
+  for name, value in pairs(changes or {}) do object[name] = value end
+  return object
+end
+
+local function decode(document, ...) return import.decode(json.encode(document), ...) end
+
+describe("the export of a BACRouter", function()
+  it("is UTF-8 with a BOM, and becomes a config of the gateway", function()
+    local text = helper.read(EXPORT)
+    assert.equal("\xEF\xBB\xBF", text:sub(1, 3))
+    local config = assert(import.decode(text, EXPORT, { ports = { ["RS485-1"] = "/dev/ttyS1" } }))
+    assert.equal(1, #config.connections)
+    local connection = config.connections[1]
+    local bindings = connection.bindings
+    connection.bindings = nil
+    assert.same({ name = "RS485-1 M-Bus", type = "serial", port = "/dev/ttyS1", baudrate = 2400, parity = "even", period = 5000,
+      offline_interval = 10000, disabled = false, options = { nke = true } }, connection)
+    local brief = {}
+    for i, binding in ipairs(bindings) do
+      brief[i] = ("%s|%s|%s|%d|%s"):format(binding.name, binding.title or "", binding.address, binding.id, binding.disabled)
+    end
+    assert.same({ "Heating.Number||10|0|false", "Heating.Energy|Wärmemenge|10|1|false", "Heating.Limit||10|2|true",
+      "Flat 1_2.Energy||F189274724FF2804|0|false", "Flat 1_2.Hours||F189274724FF2804|13|false" }, brief)
+  end)
+
+  it("is accepted by the gateway", function()
+    local config = assert(import.decode(helper.read(EXPORT)))
+    local checked = assert(require("mbus.gateway.config").check(config))
+    assert.equal(5, #checked.connections[1].bindings)
+    assert.is_true(checked.connections[1].options.nke)
+    checked = assert(require("mbus.gateway.config").read(EXPORT))
+    assert.equal(5, #checked.connections[1].bindings)
+  end)
+
+  it("runs in the gateway: values are the numbers on the wire times the scale", function()
+    local config = assert(import.decode(helper.read(EXPORT)))
+    local connection = config.connections[1]
+    connection.type, connection.port, connection.parity = "sim:", nil, nil
+    local gateway <close> = assert(require("mbus.gateway").new(config))
+    local values, count = {}, 0
+    for news in gateway:values() do
+      values[news.binding.name], count = news.value or news.error, count + 1
+      if count == 4 then break end
+    end
+    assert.same({ ["Heating.Number"] = 82969010, ["Heating.Energy"] = 183420, ["Flat 1_2.Energy"] = 174843100,
+      ["Flat 1_2.Hours"] = 160302 }, values)
+  end)
+
+  it("means the number on the wire times the scale, of the meter that its wildcards fit", function()
+    local config = assert(import.decode(helper.read(EXPORT)))
+    local sim <close> = assert(mbus.open "sim:")
+    local values = {}
+    for i, binding in ipairs(config.connections[1].bindings) do
+      local meter = assert(sim:read(binding.address))
+      for index, record in meter:records() do
+        if index == binding.id then
+          values[i] = binding.transformation[1].f(record.value, { record = record })
+        end
+      end
+    end
+    assert.same({ 82969010, 183420, values[3], 174843100, 160302 }, values)
+  end)
+
+  it("scales exactly", function()
+    local function scaled(scale, raw)
+      local config = assert(decode(bus { fcdevices = { { tag = "addr=1", fcpoints = { { tag = "id=0, scale=" .. scale } } } } }))
+      return config.connections[1].bindings[1].transformation[1].f(nil, { record = { raw = raw } })
+    end
+    assert.equal(0.3, scaled("0.1", 3))
+    assert.equal(30, scaled("10", 3))
+    assert.equal(-0.3, scaled("-0.1", 3))
+    assert.equal(0.9, scaled("0.3", 3))
+    assert.equal(3.5, scaled("1, offset=0.5", 3))
+  end)
+
+  it("may be one bus, an array, or have a list of them", function()
+    local two = { bus(), bus { name = "B" } }
+    for _, document in ipairs { two, { buses = two } } do
+      local config = assert(decode(document))
+      assert.same({ "A", "B" }, { config.connections[1].name, config.connections[2].name })
+    end
+    assert.equal(1, #assert(decode(bus())).connections)
+    local config = assert(decode { bus(), bus() })
+    assert.equal("A (2)", config.connections[2].name)
+  end)
+
+  it("of a bus without settings has the defaults of such scripts", function()
+    local connection = assert(decode(bus())).connections[1]
+    assert.same({ 10000, 20000, false, "RS485-1" },
+      { connection.period, connection.offline_interval, connection.options.nke, connection.port })
+  end)
+
+  it("of a TCP bus names host and port", function()
+    local connection = assert(decode(bus { type = 2, server = "10.0.0.5:10001" })).connections[1]
+    assert.same({ "tcp", "10.0.0.5", 10001 }, { connection.type, connection.host, connection.port })
+    connection = assert(decode(bus { type = 2, server = "[fe80::1]:502" })).connections[1]
+    assert.same({ "fe80::1", 502 }, { connection.host, connection.port })
+  end)
+
+  it("with errors tells of them all, each with its place", function()
+    local config, err = import.decode(helper.read "spec/fixtures/bacrouter_errors.json", "errors.json")
+    assert.is_nil(config)
+    assert.same({
+      [[errors.json: bus "A", device "Third": fcpoints: a table is needed, not a string]],
+      [[errors.json: bus "B", device "x": enable: a boolean is needed, not a string]],
+      [[errors.json: bus "A": tag 'update_interval=500, force_rest=true', column 17: update_interval: a number from 1000 to ]]
+        .. "126489600000 is needed, not 500",
+      [[errors.json: bus "A": tag 'update_interval=500, force_rest=true', column 22: unknown name force_rest; allowed are ]]
+        .. "debug, force_reset, offline_interval, timeout, update_interval",
+      [[errors.json: bus "A": baudrate: 300 600 1200 2400 4800 9600 19200 or 38400 is needed, not 2401]],
+      [[errors.json: bus "A": parity: even, odd or none is needed, not mark]],
+      [[errors.json: bus "A", device "Meter": tag 'addr=”f57072162440f102”', column 6: the typographic quote ”; write " instead]],
+      [[errors.json: bus "A", device "Meter", point "Energy": tag 'id=1, scale=0', column 13: scale: a number other than 0 is ]]
+        .. "needed, not 0",
+      [[errors.json: bus "A", device "Meter", point "Flow": tag 'scale=10': id is missing, the number of the record]],
+      [[errors.json: bus "A", device "Meter", point "Power": tag 'id=one', column 4: a number, a text in "quotes", true or ]]
+        .. "false is needed, not one",
+      [[errors.json: bus "A", device "device 2": tag 'addr=251', column 6: addr: a number from 1 to 250, or 8 or 16 hex digits ]]
+        .. [[in quotes such as "f57072162440f102" is needed, not 251]],
+      [[errors.json: bus "A", device "device 2", point "point 1": tag '  scale=”10”', line 2, column 9: the typographic quote ]]
+        .. [[”; write " instead]],
+      [[errors.json: bus "A", device "Third": tag '': addr is missing, the address of the meter]],
+      [[errors.json: bus "B": server: host:port is needed, not "10.0.0.5"]],
+      [[errors.json: bus "B", device "x": tag 'addr="123"', column 6: addr: a number from 1 to 250, or 8 or 16 hex digits ]]
+        .. [[in quotes such as "f57072162440f102" is needed, not 123]],
+    }, err.problems)
+    assert.equal(table.concat(err.problems, "\n"), tostring(err))
+  end)
+
+  it("that is none is refused, whatever it is", function()
+    for text, message in pairs { [""] = "no JSON", ["{"] = "no JSON", ["[]"] = "no export", ["{}"] = "no export", ["5"] = "no export",
+      ["null"] = "no export", ["[1]"] = "no export", ['{"buses":5}'] = "no export", ['{"fcdevices":5}'] = "a table is needed",
+      ['{"fcdevices":[1]}'] = "an object is needed", [("["):rep(300000)] = "no JSON", ["\xFF\xFE"] = "no JSON" } do
+      local config, err = import.decode(text, "x.json")
+      assert.is_nil(config)
+      assert.equal("invalid", err.kind)
+      assert.matches(message, tostring(err), 1, true)
+      assert.matches("x.json", tostring(err), 1, true)
+    end
+  end)
+
+  it("survives a wrong type at every place", function()
+    for _, wrong in ipairs { 5, "x", true, {}, { {} }, -1, 1e308 } do
+      for _, name in ipairs { "name", "type", "resource", "tag", "enable", "baudrate", "parity", "bit7", "server", "script", "description" } do
+        local config, err = decode(bus { [name] = wrong })
+        assert.is_true(config ~= nil or err.kind == "invalid", name)
+        assert(pcall(import.buses, json.encode(bus { [name] = wrong })))
+        for _, kind in ipairs { "device", "point" } do
+          local document = bus()
+          local object = kind == "device" and document.fcdevices[1] or document.fcdevices[1].fcpoints[1]
+          object[name], object.object_type, object.state_texts = wrong, wrong, wrong
+          assert(pcall(decode, document))
+          assert(pcall(import.buses, json.encode(document)))
+        end
+      end
+    end
+  end)
+
+  it("gives the host of scripts what it needs", function()
+    local buses = assert(import.buses(helper.read(EXPORT)))
+    local one = buses[1]
+    assert.same({ "RS485-1 M-Bus", "rs485", "RS485-1", "mbus.lua", true },
+      { one.name, one.type, one.resource, one.script_name, one.enable })
+    assert.matches("^%-%- the script", one.script)
+    assert.equal(2, #one.devices[1].points) -- the third is disabled
+    assert.same({ tag = "id=1, scale=10", obj_type = "a", read_only = true, commandable = false }, one.devices[1].points[2])
+    local document = bus()
+    document.fcdevices[1].fcpoints = { { object_type = "mo", state_texts = { "a", "b" } }, { object_type = "bv", value_type = 0 },
+      { object_type = "av", value_type = 1 } }
+    local points = assert(import.buses(json.encode(document)))[1].devices[1].points
+    assert.same({ obj_type = "m", read_only = false, commandable = true, max_value = 2 }, points[1])
+    assert.same({ obj_type = "b", read_only = false, commandable = false }, points[2])
+    assert.is_true(points[3].read_only)
+    assert.matches("object_type", tostring(select(2, import.buses(json.encode {
+      fcdevices = { { fcpoints = { { object_type = "x" } } } } }))))
+  end)
+end)

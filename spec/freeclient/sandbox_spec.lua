@@ -1,0 +1,284 @@
+-- What a script may do, and above all what it may not: every way out that we know of.
+local sandbox = require "mbus.freeclient.sandbox"
+
+local function run(source, options)
+  local box = sandbox.new(options or { instructions = 200000, memory = 2 << 20 })
+  local chunk = assert(box:load(source, "script"))
+  return box:run(chunk)
+end
+
+local function works(source, ...)
+  local results = table.pack(run(source))
+  assert(results[1], results[2])
+  assert.same(table.pack(...), table.pack(table.unpack(results, 2, results.n)))
+end
+
+local function fails(source, message, options)
+  local began = os.clock()
+  local ok, err = run(source, options)
+  assert.is_false(ok, source)
+  assert.matches(message, err)
+  assert.is_true(os.clock() - began < 2, "it took " .. os.clock() - began)
+end
+
+describe("a script in the sandbox", function()
+  it("has Lua 5.4 without what reaches outside", function()
+    for _, name in ipairs { "debug", "os", "coroutine", "io", "package", "collectgarbage", "dofile", "require", "loadfile", "warn",
+      "loadstring", "arg", "string.dump" } do
+      works("local value = _G; for part in ('" .. name .. "'):gmatch '[^.]+' do value = value[part] end return value == nil", true)
+    end
+    works("return _VERSION, select('#', 1, 2), tostring(12), math.type(1), #table.pack(1, 2), utf8.char(228)",
+      "Lua 5.4", 2, "12", "integer", 2, "ä")
+  end)
+
+  it("has the libraries as they are elsewhere", function()
+    works([[return ("a=1, b=2"):gsub("(%w)=(%d)", "%2=%1")]], "1=a, 2=b", 2)
+    works([[return ("abc"):gsub("%w", { a = "x", b = false })]], "xbc", 3)
+    works([[return ("abc"):gsub("%w", function(c) if c == "b" then return c:upper() end end)]], "aBc", 3)
+    works([[return ("x"):rep(3, "-"), ("%5.2f|%-4s|%q"):format(1, "a", "b\n"), ("  a b "):match("^%s*(.-)%s*$")]],
+      "x-x-x", ' 1.00|a   |"b\\\n"', "a b")
+    works([[local t = {} for k, v in ("a=1 bc=23"):gmatch("(%w+)=(%w+)") do t[#t + 1] = k .. v end return table.concat(t, ",")]], "a1,bc23")
+    works([[return ("^a"):gmatch("^a")(), ("a(b(c)d)e"):match("%b()"), ("THE (quick) fox"):find("%f[%a]%a+%f[%A]")]],
+      "^a", "(b(c)d)", 1, 3)
+    works([[return ("abab"):find("(ab)%1"), ("a.b"):find(".", 1, true), ("a"):find("b"), ("äö"):len()]], 1, 2, nil, 4)
+    works([[local t = { 3, 1, 2 } table.sort(t, function(a, b) return a > b end) table.insert(t, 1, 9) table.remove(t)
+      return table.concat(t, " ", 1, 3), table.unpack(table.move({ 1, 2 }, 1, 2, 3, { 7, 8 }))]], "9 3 2", 7, 8, 1, 2)
+    works([[return string.unpack("<I2", string.pack("<I2", 513))]], 513, 3)
+    works([[function string.trim(s) return s:match("^%s*(.-)%s*$") end return ("  x "):trim()]], "x")
+    works([[return xpcall(function() error("oh", 0) end, function(e) return e .. "!" end)]], false, "oh!")
+    works([[return pcall(error, { 1 })]], false, { 1 })
+    works([[local t = setmetatable({}, { __index = function(_, k) return k .. k end }) return t.ab, getmetatable(t).__index ~= nil]],
+      "abab", true)
+    works([[return load("return ...", "x")(5), load("return x", "x", "t", { x = 6 })(), (load("x ="))]], 5, 6, nil)
+  end)
+
+  it("cannot load bytecode, in whatever way", function()
+    local code = string.dump(function() return 1 end):gsub("[^%w]", function(c) return ("\\%03d"):format(c:byte()) end)
+    works("return (load('" .. code .. "'))", nil)
+    works("return (load('" .. code .. "', 'x', 'b'))", nil)
+    works("return (load('" .. code .. "', 'x', 'bt'))", nil)
+    works("local done return (load(function() if not done then done = true return '" .. code .. "' end end, 'x', 'b'))", nil)
+    assert.is_nil((sandbox.new():load(string.dump(function() end), "script")))
+  end)
+
+  it("does not reach the metatable or the methods of our strings", function()
+    works("return getmetatable('')", nil)
+    fails("getmetatable('').__index = nil", "index a nil value")
+    fails("string.format = nil string.rep = function() return 'evil' end return (('x'):format())", "format")
+    assert.equal("xxx", ("x"):rep(3))
+    assert.equal("7", ("%d"):format(7))
+    fails("('x').y = 1", "index a string value")
+    local ok, result = run("string.upper = function() return 'evil' end return ('x'):upper()")
+    assert.same({ true, "evil" }, { ok, result })
+    assert.equal("X", ("x"):upper())
+    assert.equal(string, getmetatable("").__index)
+  end)
+
+  it("leaves our strings alone however it ends", function()
+    run("error 'oh'")
+    run("while true do end")
+    run("error(setmetatable({}, { __tostring = function() while true do end end }))")
+    assert.equal(string, getmetatable("").__index)
+    assert.is_nil((debug.gethook()))
+  end)
+
+  it("gives nothing to run to whoever looks from outside", function()
+    local ok, err = run("string = nil setmetatable(_G, { __index = function() while true do end end }) return 1")
+    assert.same({ true, 1 }, { ok, err })
+    local box = sandbox.new { print = function() end }
+    ok, err = box:run(box:load([[local set, p = setmetatable, print
+      string = nil set(_G, { __index = function() while true do end end }) p("x") return 2]], "script"))
+    assert.same({ true, 2 }, { ok, err })
+  end)
+
+  it("does not meet our finalizers", function()
+    local called, upper
+    setmetatable({}, { __gc = function() called, upper = true, ("x"):upper() end })
+    local ok = run("string.upper = function() while true do end end for i = 1, 20000 do local t = { i } end return true")
+    collectgarbage()
+    assert.same({ true, true, "X" }, { ok, called, upper })
+    assert.is_true(collectgarbage("isrunning"))
+  end)
+
+  it("changes no library of ours, and none of another script", function()
+    run("math.floor = nil table.insert = nil string.sub = nil pairs = nil utf8.char = nil math.randomseed(1)")
+    assert.equal(2, math.floor(2.5))
+    works("return math.floor(2.5), ('abc'):sub(2)", 2, "bc")
+  end)
+
+  it("gets metatables of its own tables alone", function()
+    local box = sandbox.new()
+    local hidden = setmetatable({}, { __index = { secret = 1 } })
+    box.env.object = hidden
+    local ok, result = box:run(box:load("return getmetatable(object)", "script"))
+    assert.same({ true, nil }, { ok, result })
+    ok, result = box:run(box:load("setmetatable(object, {})", "script"))
+    assert.is_false(ok)
+    assert.matches("protected metatable", result)
+    works([[local t = setmetatable({}, { __metatable = "mine" }) return getmetatable(t), (pcall(setmetatable, t, {}))]], "mine", false)
+  end)
+
+  it("is stopped in an endless loop", function()
+    fails("while true do end", "more than 200000 instructions")
+    fails("repeat until false", "instructions")
+    fails("local function f() return f() end f()", "instructions")
+    fails("for i = 1, math.huge do end", "instructions")
+    fails("local t = setmetatable({}, { __index = function(t, k) return t[k + 1] end }) return t[1]", "overflow")
+  end)
+
+  it("cannot catch that it is stopped", function()
+    fails("while true do pcall(function() while true do end end) end", "instructions")
+    fails("local function f() pcall(f) while true do pcall(f) end end f()", "more than")
+    fails("xpcall(function() while true do end end, function() while true do end end)", "instructions")
+    fails("local x <close> = setmetatable({}, { __close = function() while true do end end }) while true do end", "instructions")
+    fails("while true do load(function() while true do end end) end", "instructions")
+    fails("while true do pcall(string.gsub, 'aaaa', 'a', function() while true do end end) end", "instructions")
+    fails("pcall(table.sort, { 3, 2, 1, 4, 5 }, function() while true do end end) while true do end", "instructions")
+    -- periods of every length, so that a look at every eighth instruction never comes at the same place
+    for padding = 0, 9 do
+      fails("local a while true do " .. ("a = 1 "):rep(padding) .. "pcall(function() while true do end end) end", "instructions")
+    end
+  end)
+
+  it("has no finalizers, in which no limit holds", function()
+    fails("setmetatable({}, { __gc = function() while true do end end })", "__gc is not allowed")
+    works([[local mt = {} local t = setmetatable({}, mt) mt.__gc = function() print("finalized") end t = nil return 1]], 1)
+    collectgarbage()
+  end)
+
+  it("cannot hang in one call of C", function()
+    fails([[return (("a"):rep(40)):find(("a*"):rep(40) .. "b")]], "takes too long")
+    fails([[return (("a"):rep(40)):match(("a-"):rep(40) .. "b")]], "takes too long")
+    fails([[return (("a"):rep(40)):gsub(("a?"):rep(40) .. ("a"):rep(40) .. "b", "")]], "takes too long")
+    fails([[for x in (("a"):rep(3000)):gmatch("^.-.-.-b") do end]], "takes too long")
+    fails([[return (("a"):rep(3000)):find(".-.-.-b")]], "takes too long")
+    fails([[return (("("):rep(20000)):find(("%b()"):rep(3))]], "takes too long")
+    fails([[return (("a"):rep(500000)):find(("a"):rep(250000) .. "b", 1, true)]], "instructions")
+    fails([[table.move({}, 1, math.maxinteger - 1, 2)]], "instructions")
+    fails([[table.insert(setmetatable({}, { __len = function() return 1 << 60 end }), 1, 1)]], "__len")
+    fails([[table.concat(setmetatable({}, { __len = function() return 1 << 60 end }))]], "__len")
+    works([[return ("").rep("", 1 << 60)]], "")
+    fails([[return ("").rep("", 1 << 60, "x")]], "memory")
+    fails([[return ("x"):find("[a")]], "malformed")
+    fails([[return ("x"):find("%")]], "malformed")
+  end)
+
+  it("is stopped when it takes too much memory", function()
+    local kib = { memory = 1 << 20, instructions = 1e8, seconds = 5 }
+    local function peak(source)
+      collectgarbage()
+      local before = collectgarbage("count")
+      fails(source, "more than 1024 KiB of memory", kib)
+      assert.is_true(collectgarbage("count") - before < 200 * 1024)
+      collectgarbage()
+    end
+    peak "local s = 'x' while true do s = s .. s end"
+    peak "local t = {} for i = 1, math.huge do t[i] = i end"
+    peak "local t = {} for i = 1, math.huge do t[i] = {} end"
+    peak "return ('x'):rep(1 << 40)"
+    peak "return ('x'):rep(1e9, 'yyyyyyyy')"
+    peak "return (('x'):rep(200000):gsub('x', ('y'):rep(1000)))"
+    peak "return (('x'):rep(2000):gsub('x+', ('%0'):rep(1000)))"
+    peak "local y = ('y'):rep(500000) return (('x'):rep(500000):gsub('x', { x = y }))"
+    peak "local y = ('y'):rep(500000) return (('x'):rep(500000):gsub('x', function() return y end))"
+    peak "local t, y = {}, ('y'):rep(500000) for i = 1, 1000 do t[i] = y end return table.concat(t)"
+    peak "local y = ('y'):rep(500000) return ('%s%s%s%s%s%s'):format(y, y, y, y, y, y)"
+    peak "return string.pack('c2000000000', 'x')"
+    peak "local function f(n) return { f(n + 1) } end return f(1)"
+    peak "while true do pcall(function() local s = 'x' while true do s = s .. s end end) end"
+  end)
+
+  it("may make garbage", function()
+    local ok, err = run("for i = 1, 20000 do local t = { i, tostring(i) } end return true", { memory = 1 << 20, instructions = 1e7 })
+    assert(ok, err)
+  end)
+
+  it("is found out when it hoards from call to call", function()
+    local box = sandbox.new { memory = 1 << 18 }
+    local fn = select(2, box:run(assert(box:load("local kept = {} return function() kept[#kept + 1] = ('x'):rep(10000) .. #kept end", "script"))))
+    local garbage = select(2, box:run(assert(box:load("return function() return ('x'):rep(10000) .. 1 end", "script"))))
+    for _ = 1, 1000 do
+      assert(box:run(garbage))
+      assert.is_nil((box:hoards(garbage)))
+    end
+    local reason, calls = nil, 0
+    while not reason and calls < 1000 do
+      assert(box:run(fn))
+      calls, reason = calls + 1, box:hoards(fn)
+    end
+    assert.equal("more than 256 KiB of memory", reason)
+    assert.is_true(calls >= 20 and calls < 60, tostring(calls))
+  end)
+
+  it("is stopped by the clock, too", function()
+    fails("local s = ('x'):rep(1000000) while true do local t = s:lower() end", "processor time",
+      { instructions = 1e12, seconds = 0.2, memory = 1 << 24 })
+  end)
+
+  it("gets errors of ours at its own line, and is not inside us when we call our own strings", function()
+    local box = sandbox.new()
+    box:provide("host", { fail = function() error("no", 0) end, shout = function(text) return text:upper() end })
+    local ok, err = box:run(assert(box:load("string.upper = function() return 'evil' end\nreturn host.shout('a') .. ('a'):upper()", "script")))
+    assert.same({ true, "Aevil" }, { ok, err })
+    ok, err = box:run(assert(box:load("local x = 1\nhost.fail()", "script")))
+    assert.same({ false, "script:2: no" }, { ok, err })
+    ok, err = box:run(assert(box:load("return pcall(host.fail)", "script")))
+    assert.is_true(ok, err)
+  end)
+
+  it("prints through us", function()
+    local printed = {}
+    local box = sandbox.new { print = function(text) printed[#printed + 1] = text end }
+    assert(box:run(assert(box:load("print(1, nil, 'x')", "script"))))
+    assert.same({ "1\tnil\tx" }, printed)
+  end)
+end)
+
+describe("the cost of a pattern", function()
+  local cost = require("mbus.freeclient.pattern").cost
+
+  -- A matcher that counts its steps, for simple patterns of single letters and quantifiers.
+  local function steps(text, pattern)
+    local items = {}
+    for class, suffix in pattern:gmatch("([%a.])([*+?-]?)") do items[#items + 1] = { class, suffix } end
+    local count = 0
+    local function match(at, item)
+      count = count + 1
+      local one = items[item]
+      if not one then return true end
+      local function fits(place) return place <= #text and (one[1] == "." or text:sub(place, place) == one[1]) end
+      if one[2] == "" then return fits(at) and match(at + 1, item + 1) end
+      local most = 0
+      while (one[2] ~= "?" or most < 1) and fits(at + most) do most = most + 1 end
+      for taken = one[2] == "+" and 1 or 0, most do
+        if match(at + taken, item + 1) then return true end
+      end
+    end
+    for start = 1, #text + 1 do
+      if match(start, 1) then break end
+    end
+    return count
+  end
+
+  it("is never less than the steps that are taken", function()
+    local seed = 7
+    local function random(most)
+      seed = (seed * 1103515245 + 12345) % (1 << 31)
+      return (seed >> 8) % most + 1
+    end
+    for _ = 1, 500 do
+      local text, pattern = {}, {}
+      for i = 1, random(10) do text[i] = ({ "a", "b" })[random(2)] end
+      for i = 1, random(5) do pattern[i] = ({ "a", "b", "." })[random(3)] .. ({ "", "*", "+", "-", "?" })[random(5)] end
+      text, pattern = table.concat(text), table.concat(pattern) .. "x"
+      assert.is_true(steps(text, pattern) <= cost(text, pattern) * 2, text .. " " .. pattern)
+    end
+  end)
+
+  it("is small for what scripts need", function()
+    local text = ("key=value, "):rep(180)
+    for _, pattern in ipairs { "(%w+)=(%w+)", "^%s*(.-)%s*$", "[^,]+", "(%w+)=(%w+),?%s*", "^.*=()" } do
+      assert.is_true(cost(text, pattern) < 3e7, pattern)
+    end
+  end)
+end)
