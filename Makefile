@@ -9,7 +9,7 @@ UNAME  := $(shell uname -s)
 
 # What Debian calls the things we need; elsewhere `make setup` prints the list.
 PACKAGES      := lua5.4 liblua5.4-dev lua-luv lua-dkjson lua-argparse luarocks libserialport-dev libmbedtls-dev gcc libc6-dev
-TEST_PACKAGES := $(PACKAGES) lua-busted lua-check clang binutils
+TEST_PACKAGES := $(PACKAGES) lua-busted lua-check clang binutils ser2net socat lua-copas lua-cqueues
 
 # Looked up when used, since the headers may come with the set-up.
 LUA_INCDIR ?= $(shell for d in /usr/include/lua5.4 /usr/local/include/lua5.4 /opt/homebrew/include/lua \

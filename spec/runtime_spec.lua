@@ -236,6 +236,14 @@ describe("mbus.runtime", function()
       server:listen(1, function() end)
       local line <close> = assert(require("mbus.transport").open("tcp://127.0.0.1:" .. server:getsockname().port))
       line:write "x"]],
+    ["after an open UDP socket"] = [[
+      line = assert(require("mbus.transport").open "udp://127.0.0.1:9")
+      line:write "x"
+      line:read(0.001)]],
+    ["after a shared bus that nobody closed"] = [[
+      master, path = require("mbus.serial").pty()
+      line = assert(require("mbus.transport.shared").open(path))
+      line:read(0.001)]],
     ["after an open port"] = [[
       master, path = require("mbus.serial").pty()
       line = assert(require("mbus.transport").open(path))
@@ -316,6 +324,38 @@ describe("mbus.runtime", function()
       runtime.run()
       assert.same({ "third" }, served)
       assert.is_false(lock.held)
+    end)
+
+    it("cancels the waits of one owner", function()
+      local lock, results = runtime.lock(), {}
+      assert.is_true(lock:acquire())
+      for i, owner in ipairs { "a", "b", "a" } do
+        runtime.spawn(function()
+          results[i] = lock:acquire(owner)
+          if results[i] then lock:release() end
+        end)
+      end
+      lock:cancel "a"
+      lock:cancel "nobody"
+      runtime.sleep(0)
+      assert.same({ false, nil, false }, results)
+      lock:release()
+      runtime.run()
+      assert.same({ false, true, false }, results)
+      assert.is_false(lock.held)
+    end)
+
+    it("survives that a cancelled waiter is closed", function()
+      local lock = runtime.lock()
+      lock:acquire()
+      local thread = runtime.spawn(function() lock:acquire "a" end)
+      runtime.spawn(function()
+        lock:cancel "a"
+        coroutine.close(thread)
+      end)
+      runtime.run()
+      assert.is_true(lock.held)
+      lock:release()
     end)
 
     it("raises when released without being held", function()

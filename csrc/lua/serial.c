@@ -2,7 +2,7 @@
  *
  *   local serial = require "mbus.serial"
  *   local port, message, kind = serial.open("/dev/ttyUSB0", { baudrate = 2400, parity = "even", databits = 8,
- *                                                             stopbits = 1, rts = true, dtr = nil })
+ *                                                             stopbits = 1, rts = true, dtr = nil, rs485 = nil })
  *   local bytes, line_errors = port:read(max)     "" when nothing waits; nil, message, kind
  *   local count = port:write(bytes)               how many were taken; nil, message, kind
  *   port:flush()                                  throws away what was received and not read
@@ -11,9 +11,10 @@
  *   port:name()
  *   port:close()                                  also __close and __gc; may be called twice
  *   local master, path = serial.pty()             a pseudo-terminal: our end, and the name of the other
+ *   for _, port in ipairs(serial.ports()) do print(port.name, port.vid, port.pid, port.serial) end
  *
  * kind: not_found permission busy io invalid closed unsupported. libserialport opens and configures real ports.
- * What it cannot do (marking of line errors, locking, pseudo-terminals) is in the one POSIX part below.
+ * What it cannot do (marking of line errors, locking, RS-485 direction, pseudo-terminals) is in the one POSIX part below.
  */
 #if !defined _WIN32 && !defined _GNU_SOURCE
 #define _GNU_SOURCE 1 /* CRTSCTS, flock, posix_openpt under -std=c99 */
@@ -32,6 +33,7 @@
 #include "lauxlib.h"
 
 #define PORT "mbus.serial.port"
+#define LIST "mbus.serial.list"
 #define NAME_MAX_LENGTH 4096
 
 typedef struct port {
@@ -44,11 +46,15 @@ typedef struct port {
     unsigned char escape; /* how much of FF 00 x has been seen: 0, 1, 2 */
 } port;
 
+/* Who drives the direction of an RS-485 transceiver: as it is, nobody, RTS (high while sending), RTS (low while sending) */
+enum rs485 { RS485_LEAVE, RS485_OFF, RS485_ON, RS485_INVERTED };
+
 typedef struct settings {
     int baudrate, databits, stopbits;
     enum sp_parity parity;
     enum sp_rts rts;
     enum sp_dtr dtr;
+    enum rs485 rs485;
 } settings;
 
 /* Why something failed: collected in C, turned into Lua values when nothing is left to release. */
@@ -110,6 +116,12 @@ static bool sys_exclusive(port *p, problem *why)
     return true;
 }
 
+static bool sys_rs485(port *p, enum rs485 mode, problem *why)
+{
+    (void)p, (void)mode;
+    return fail(why, "unsupported", "this system does not drive the direction of RS-485");
+}
+
 static bool sys_pty_baudrate(port *p, int baudrate, problem *why)
 {
     (void)p, (void)baudrate;
@@ -158,6 +170,9 @@ static void sys_close(port *p)
 #include <termios.h>
 #include <unistd.h>
 #ifdef __linux__
+#include <ctype.h>
+#include <dirent.h>
+#include <linux/serial.h>
 #include <sys/sysmacros.h>
 #endif
 
@@ -218,6 +233,112 @@ static bool sys_denied(const char *path, problem *why)
     return false;
 }
 
+#ifdef __linux__
+
+static bool same_device(const char *path, const struct stat *device)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && st.st_dev == device->st_dev && st.st_ino == device->st_ino;
+}
+
+/* The process with a lock on the port, as flock sets it; 0 if the system does not tell. */
+static long lock_holder(const struct stat *device)
+{
+    char line[256];
+    long pid = 0;
+    FILE *locks = fopen("/proc/locks", "re");
+    if (!locks) return 0;
+    while (pid == 0 && fgets(line, sizeof line, locks)) {
+        unsigned int high, low;
+        unsigned long long inode;
+        long holder; /* "1: FLOCK  ADVISORY  WRITE 1234 00:18:5 0 EOF" */
+        if (sscanf(line, "%*s FLOCK %*s %*s %ld %x:%x:%llu", &holder, &high, &low, &inode) == 4 && holder > 0 &&
+            inode == device->st_ino && makedev(high, low) == device->st_dev)
+            pid = holder;
+    }
+    fclose(locks);
+    return pid;
+}
+
+static bool has_open(const char *pid, const struct stat *device)
+{
+    char path[64 + sizeof((struct dirent *)0)->d_name * 2];
+    bool found = false;
+    const struct dirent *entry;
+    DIR *fds;
+    snprintf(path, sizeof path, "/proc/%s/fd", pid);
+    fds = opendir(path);
+    while (fds && !found && (entry = readdir(fds))) {
+        snprintf(path, sizeof path, "/proc/%s/fd/%s", pid, entry->d_name);
+        found = entry->d_name[0] != '.' && same_device(path, device);
+    }
+    if (fds) closedir(fds);
+    return found;
+}
+
+/* The first other process that has the port open, of those that we may look into; else 0. */
+static long open_holder(const struct stat *device)
+{
+    long pid = 0;
+    const struct dirent *entry;
+    DIR *proc = opendir("/proc");
+    while (proc && pid == 0 && (entry = readdir(proc))) {
+        if (!isdigit((unsigned char)entry->d_name[0]) || strtol(entry->d_name, NULL, 10) == (long)getpid()) continue;
+        if (has_open(entry->d_name, device)) pid = strtol(entry->d_name, NULL, 10);
+    }
+    if (proc) closedir(proc);
+    return pid;
+}
+
+static bool sys_busy(const char *path, bool locked, problem *why)
+{
+    struct stat st;
+    long pid = 0;
+    char name[64] = "";
+    FILE *comm;
+    if (stat(path, &st) == 0) {
+        pid = lock_holder(&st);
+        if (pid == 0) pid = open_holder(&st);
+    }
+    if (pid == 0) return fail(why, "busy", locked ? "it is in use already" : "another program uses it");
+    if (pid == (long)getpid()) return fail(why, "busy", "this program has it open already");
+    snprintf(name, sizeof name, "/proc/%ld/comm", pid);
+    comm = fopen(name, "re");
+    if (!comm || !fgets(name, sizeof name, comm)) snprintf(name, sizeof name, "another program");
+    if (comm) fclose(comm);
+    name[strcspn(name, "\n")] = '\0';
+    why->kind = "busy";
+    snprintf(why->text, sizeof why->text, "%s (process %ld) uses it", name, pid);
+    return false;
+}
+
+/* The kernel lowers and raises RTS around each transmission; a program would be too late (4.6 ms at 2400 baud). */
+static bool sys_rs485(port *p, enum rs485 mode, problem *why)
+{
+    struct serial_rs485 rs485;
+    memset(&rs485, 0, sizeof rs485);
+    if (mode == RS485_ON) rs485.flags = SER_RS485_ENABLED | SER_RS485_RTS_ON_SEND;
+    if (mode == RS485_INVERTED) rs485.flags = SER_RS485_ENABLED | SER_RS485_RTS_AFTER_SEND;
+    return ioctl(p->fd, TIOCSRS485, &rs485) == 0 ||
+           fail(why, "unsupported", "the driver of this port does not drive the direction of RS-485");
+}
+
+#else
+
+static bool sys_busy(const char *path, bool locked, problem *why)
+{
+    (void)path, (void)locked;
+    return fail(why, "busy", "another program uses it");
+}
+
+static bool sys_rs485(port *p, enum rs485 mode, problem *why)
+{
+    (void)p, (void)mode;
+    return fail(why, "unsupported", "this system does not drive the direction of RS-485");
+}
+
+#endif
+
 static bool sys_is_pty(int fd, const char *path)
 {
 #ifdef __linux__
@@ -243,7 +364,7 @@ static bool sys_claim(port *p, const char *path, char real[NAME_MAX_LENGTH], pro
         case EACCES:
         case EPERM: return sys_denied(real, why);
         case EISDIR: return fail(why, "invalid", "not a serial port, but a folder");
-        case EBUSY: return fail(why, "busy", "another program uses it");
+        case EBUSY: return sys_busy(real, false, why);
         default: return sys_fail(why, "cannot be opened");
         }
     }
@@ -252,7 +373,7 @@ static bool sys_claim(port *p, const char *path, char real[NAME_MAX_LENGTH], pro
         return errno == EIO ? fail(why, "not_found", "no device behind this name")
                             : fail(why, "invalid", "not a serial port");
     if (flock(p->hold, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) /* not every system can lock a device */
-        return fail(why, "busy", "another program uses it");
+        return sys_busy(real, true, why);
     p->pty = sys_is_pty(p->hold, real);
     return true;
 }
@@ -440,6 +561,7 @@ static bool open_port(port *p, const char *path, const settings *s, problem *why
     char real[NAME_MAX_LENGTH];
     if (!sys_claim(p, path, real, why)) return false;
     if (!(p->pty ? sys_open_pty(p, s, why) : open_real(p, real, s, why))) return false;
+    if (s->rs485 != RS485_LEAVE && !sys_rs485(p, s->rs485, why)) return false;
     return sys_exclusive(p, why);
 }
 
@@ -537,25 +659,26 @@ static int level_field(lua_State *L, const char *name)
     return level;
 }
 
-static enum sp_parity parity_field(lua_State *L)
+/* which of the names it is, else the standard one */
+static int choice_field(lua_State *L, const char *name, const char *const names[], int standard)
 {
-    static const char *const names[] = {"none", "odd", "even"}; /* in the order of enum sp_parity */
     const char *text;
-    lua_getfield(L, 2, "parity");
-    text = lua_isnil(L, -1) ? "even" : lua_tostring(L, -1);
-    for (int i = 0; text && i < 3; i++) {
-        if (strcmp(text, names[i]) == 0) {
-            lua_pop(L, 1);
-            return (enum sp_parity)i;
-        }
+    if (lua_getfield(L, 2, name) == LUA_TNIL) lua_pushstring(L, names[standard]);
+    text = lua_tostring(L, -1);
+    for (int i = 0; text && names[i]; i++) {
+        if (strcmp(text, names[i]) != 0) continue;
+        lua_settop(L, 2);
+        return i;
     }
-    luaL_error(L, "bad option 'parity' (even, odd or none expected)");
-    return SP_PARITY_NONE;
+    return luaL_error(L, "bad option '%s'", name);
 }
 
 static void check_settings(lua_State *L, settings *s)
 {
-    if (lua_isnoneornil(L, 2)) {
+    static const char *const parities[] = {"none", "odd", "even", NULL}; /* in the order of enum sp_parity */
+    static const char *const directions[] = {"leave", "off", "on", "inverted", NULL}; /* in the order of enum rs485 */
+    lua_settop(L, 2);
+    if (lua_isnil(L, 2)) {
         lua_settop(L, 1);
         lua_newtable(L);
     }
@@ -563,9 +686,10 @@ static void check_settings(lua_State *L, settings *s)
     s->baudrate = integer_field(L, "baudrate", 2400);
     s->databits = integer_field(L, "databits", 8);
     s->stopbits = integer_field(L, "stopbits", 1);
-    s->parity = parity_field(L);
+    s->parity = (enum sp_parity)choice_field(L, "parity", parities, SP_PARITY_EVEN);
     s->rts = (enum sp_rts)level_field(L, "rts");
     s->dtr = (enum sp_dtr)level_field(L, "dtr");
+    s->rs485 = (enum rs485)choice_field(L, "rs485", directions, RS485_LEAVE);
     if (s->databits != 7 && s->databits != 8) luaL_error(L, "bad option 'databits' (7 or 8 expected)");
     if (s->stopbits != 1 && s->stopbits != 2) luaL_error(L, "bad option 'stopbits' (1 or 2 expected)");
 }
@@ -600,6 +724,71 @@ static int serial_pty(lua_State *L)
     lua_setiuservalue(L, -3, 1);
     return 2;
 }
+
+/* ---------------------------------------------------------------- what ports there are */
+
+static int list_free(lua_State *L)
+{
+    struct sp_port ***list = luaL_checkudata(L, 1, LIST);
+    if (*list) sp_free_port_list(*list);
+    *list = NULL;
+    return 0;
+}
+
+static void text_field(lua_State *L, const char *name, const char *text)
+{
+    if (!text || !*text) return;
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, name);
+}
+
+static void push_port_info(lua_State *L, const struct sp_port *sp)
+{
+    static const char *const kinds[] = {"native", "usb", "bluetooth"}; /* in the order of enum sp_transport */
+    enum sp_transport kind = sp_get_port_transport(sp);
+    int vid, pid;
+    lua_createtable(L, 0, 8);
+    text_field(L, "name", sp_get_port_name(sp));
+    text_field(L, "description", sp_get_port_description(sp));
+    if (kind >= SP_TRANSPORT_NATIVE && kind <= SP_TRANSPORT_BLUETOOTH) text_field(L, "kind", kinds[kind]);
+    if (kind != SP_TRANSPORT_USB) return;
+    text_field(L, "manufacturer", sp_get_port_usb_manufacturer(sp));
+    text_field(L, "product", sp_get_port_usb_product(sp));
+    text_field(L, "serial", sp_get_port_usb_serial(sp));
+    if (sp_get_port_usb_vid_pid(sp, &vid, &pid) != SP_OK) return;
+    lua_pushinteger(L, vid);
+    lua_setfield(L, -2, "vid");
+    lua_pushinteger(L, pid);
+    lua_setfield(L, -2, "pid");
+}
+
+static int serial_ports(lua_State *L)
+{
+    struct sp_port ***list = lua_newuserdatauv(L, sizeof *list, 0);
+    enum sp_return result;
+    *list = NULL;
+    luaL_setmetatable(L, LIST); /* frees the list even if memory runs out below */
+    result = sp_list_ports(list);
+    if (result != SP_OK) {
+        problem why;
+        *list = NULL;
+        sp_fail(&why, result, "the ports cannot be listed");
+        luaL_pushfail(L);
+        lua_pushstring(L, why.text);
+        lua_pushstring(L, why.kind);
+        return 3;
+    }
+    lua_newtable(L);
+    for (lua_Integer i = 0; (*list)[i]; i++) {
+        push_port_info(L, (*list)[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    sp_free_port_list(*list);
+    *list = NULL;
+    return 1;
+}
+
+/* ---------------------------------------------------------------- an open port */
 
 static int port_read(lua_State *L)
 {
@@ -715,6 +904,7 @@ static const luaL_Reg metamethods[] = {
 static const luaL_Reg functions[] = {
     {"open", serial_open},
     {"pty", serial_pty},
+    {"ports", serial_ports},
     {NULL, NULL},
 };
 
@@ -726,7 +916,10 @@ LUAMOD_API int luaopen_mbus_serial(lua_State *L)
     luaL_setfuncs(L, metamethods, 0);
     luaL_newlib(L, methods);
     lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    luaL_newmetatable(L, LIST);
+    lua_pushcfunction(L, list_free);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 2);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -164,8 +164,11 @@ local Youngest = { __gc = function(self) ended = ended or self == youngest end }
 function Bus.new(transport, options)
   options = check_options(options, 2)
   local name = transport and transport.name or options.name or "manual"
-  local bus = setmetatable({ transport = transport, options = options, meters = check_meters(options.meters, 2), name = name,
-    state = Link.state() }, Bus)
+  -- Who opens the same bus twice has two of these, with one line, one queue and one frame count for each meter.
+  local common = transport and require("mbus.transport.shared").common(transport) or {}
+  common.state = common.state or Link.state()
+  local bus = setmetatable({ common = common, transport = transport, options = options, name = name,
+    meters = check_meters(options.meters, 2), state = common.state }, Bus)
   youngest = setmetatable({}, Youngest)
   return bus
 end
@@ -203,6 +206,7 @@ local function settings_at(bus, choose, baudrate)
   return {
     baudrate = baudrate,
     timeout = choose("timeout", 341 / baudrate + 0.050 + margin),
+    held = choose("timeout") == nil and choose("margin") == nil and transport.held or 0,
     gap = choose("gap", transport.gap or 0.1),
     idle = choose("idle", 33 / baudrate),
     -- 11 bits are what a slave may ask for after its own answer. A character right behind it would take them too, and needs
@@ -330,8 +334,10 @@ end
 
 -- Waits for its turn; true if the bus is ours now.
 local function enter(bus)
-  bus.lock = bus.lock or require("mbus.runtime").lock()
-  bus.lock:acquire()
+  local common = bus.common
+  common.lock = common.lock or require("mbus.runtime").lock()
+  bus.lock = common.lock
+  if not bus.lock:acquire(bus) then return false end
   if not bus.closed then return true end
   bus.lock:release()
   return false
@@ -500,6 +506,7 @@ function Bus:close()
   if self.closed then return end
   self.closed = true
   if self.transport then self.transport:close() end
+  if self.lock then self.lock:cancel(self) end
   if self.engine and self.engine:wants() ~= "done" then self.engine:fail(closed(self)) end
 end
 

@@ -10,7 +10,10 @@ local core = require "mbus.core"
 local decode = require("mbus.decode").telegram
 
 ---@class mbus
+---@field freeclient table  host for BACRouter-style free-client scripts, see freeclient/init.lua
+---@field gateway fun(config: table|string): table?, mbus.Error?  connections, bindings, polling, see gateway/init.lua
 ---@field security table   encryption of telegrams, see security.lua
+---@field encode mbus.encode  makes bytes: data records, headers, telegrams, and every frame that a master sends
 ---@field simulator table  meters and a whole bus without hardware, see simulator/init.lua
 ---@field spawn fun(fn: function, ...)  starts a coroutine in which requests yield instead of blocking
 ---@field run fun()  runs all that was spawned until nothing is left to do
@@ -39,13 +42,10 @@ function M.open(url, options)
   end
   if type(url) ~= "string" then error("a URL or a transport is needed, not " .. type(url), 2) end
   if url == "manual:" then return Bus.new(nil, options) end
-  local transport, err = require("mbus.transport").open(url, options)
+  local transport, err = require("mbus.transport.shared").open(url, options)
   if not transport then return nil, err end
   return Bus.new(transport, options)
 end
-
----Makes bytes: `record(table)` a data record, `short(c, a)`, `long(c, a, ci, data)` and `ACK` frames.
-M.encode = { record = core.record, short = core.short, long = core.long, ACK = core.ACK }
 
 ---@param bytes string
 ---@param separator? string  default " "
@@ -58,6 +58,9 @@ function M.hex(bytes, separator) return core.hex(bytes, separator) end
 function M.unhex(text) return core.unhex(text) end
 
 local LAZY = {
+  freeclient = function() return require "mbus.freeclient" end,
+  gateway = function() return require("mbus.gateway").new end,
+  encode = function() return require "mbus.encode" end,
   simulator = function() return require "mbus.simulator" end,
   security = function() return require "mbus.security" end,
   spawn = function() return require("mbus.runtime").spawn end,

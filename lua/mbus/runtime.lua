@@ -177,7 +177,7 @@ end
 ---First come, first served.
 ---@class mbus.Lock
 ---@field held boolean
----@field queue (fun())[]
+---@field queue table[]  {resume, owner}
 local Lock = {}
 Lock.__index = Lock
 
@@ -185,34 +185,52 @@ Lock.__index = Lock
 function M.lock() return setmetatable({ held = false, queue = {} }, Lock) end
 
 ---Waits until it is our turn.
-function Lock:acquire()
+---@param owner? any  whom `cancel` knows the wait by
+---@return boolean ours  false: cancelled
+function Lock:acquire(owner)
   if not self.held then
     self.held = true
-    return
+    return true
   end
-  M.await(function(resume)
-    local queue = self.queue
-    queue[#queue + 1] = resume
-    return function(cancelled) if cancelled then self:forget(resume) end end
+  return M.await(function(resume)
+    local waiter = { resume = resume, owner = owner }
+    self.queue[#self.queue + 1] = waiter
+    return function(cancelled) if cancelled then self:forget(waiter) end end
   end)
 end
 
 -- A waiter gave up: it leaves the queue, or passes on what it has just been given.
-function Lock:forget(resume)
-  for position, waiter in ipairs(self.queue) do
-    if waiter == resume then
+function Lock:forget(waiter)
+  for position, other in ipairs(self.queue) do
+    if other == waiter then
       table.remove(self.queue, position)
       return
     end
   end
-  self:release()
+  if not waiter.cancelled then self:release() end
 end
 
 ---Gives it to the one that has waited longest.
 function Lock:release()
   if not self.held then error("the lock is not held", 2) end
-  local resume = table.remove(self.queue, 1)
-  if resume then resume() else self.held = false end
+  local waiter = table.remove(self.queue, 1)
+  if waiter then waiter.resume(true) else self.held = false end
+end
+
+---Ends the waits of one owner: their `acquire` returns false.
+---@param owner any
+function Lock:cancel(owner)
+  local queue = self.queue
+  self.queue = {}
+  for _, waiter in ipairs(queue) do
+    if waiter.owner ~= owner then self.queue[#self.queue + 1] = waiter end
+  end
+  for _, waiter in ipairs(queue) do
+    if waiter.owner == owner then
+      waiter.cancelled = true
+      waiter.resume(false)
+    end
+  end
 end
 
 return M

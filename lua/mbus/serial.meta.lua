@@ -9,10 +9,10 @@ local serial = {}
 ---@alias mbus.serial.Kind
 ---| "not_found"    # no such port, or nothing behind it
 ---| "permission"   # the message says which group may use it
----| "busy"         # another program uses it
+---| "busy"         # another program uses it; the message names it where the system tells
 ---| "invalid"      # not a serial port, or a baud rate that it cannot do
 ---| "closed"       # closed by us, pulled out, or the other end of a pseudo-terminal has gone
----| "unsupported"  # no pseudo-terminals on this system
+---| "unsupported"  # no pseudo-terminals on this system, or nothing that drives the direction of RS-485
 ---| "io"           # anything else
 
 ---@class mbus.serial.Settings
@@ -22,6 +22,7 @@ local serial = {}
 ---@field stopbits? 1|2                     1
 ---@field rts? boolean                      level of the line; nil leaves it (opening a port raises both lines)
 ---@field dtr? boolean                      many converters are powered from RTS or DTR
+---@field rs485? "leave"|"on"|"inverted"|"off"  the kernel drives RTS as direction: high ("on") or low while sending; "leave"
 
 ---Opens a port for this program alone, and forgets what had been received. Links are followed.
 ---Characters with a parity or framing error and breaks are kept and counted; nothing is lowered on closing.
@@ -37,6 +38,22 @@ function serial.open(path, settings) end
 ---@return string path_or_message    what clients open
 ---@return mbus.serial.Kind? kind
 function serial.pty() end
+
+---@class mbus.serial.Info
+---@field name string           "/dev/ttyUSB0", "COM3"
+---@field description? string   as the system names it
+---@field kind? "native"|"usb"|"bluetooth"
+---@field vid? integer          the rest of USB ports alone
+---@field pid? integer
+---@field manufacturer? string
+---@field product? string
+---@field serial? string
+
+---The serial ports of this machine; none is opened.
+---@return mbus.serial.Info[]? ports
+---@return string? message
+---@return mbus.serial.Kind? kind
+function serial.ports() end
 
 ---Closed by `close`, at the end of a `<close>` variable's block, or by the collector.
 ---@class mbus.serial.Port

@@ -36,6 +36,22 @@ describe("mbus.transport", function()
       transport.parse "tcp://[fe80::1%eth0]:65535")
   end)
 
+  it("reads UDP and RFC 2217 URLs", function()
+    assert.same({ scheme = "udp", host = "::1", port = 502, options = { baudrate = 300 } },
+      transport.parse "udp://[::1]:502?baudrate=300")
+    assert.same({ scheme = "rfc2217", host = "server", port = 2002,
+      options = { parity = "odd", databits = 7, stopbits = 2, rts = false, dtr = true, negotiation_timeout = 1.5, probe = 0 } },
+      transport.parse "rfc2217://server:2002?parity=odd&databits=7&stopbits=2&rts=off&dtr=on&negotiation_timeout=1.5&probe=0")
+  end)
+
+  it("reads the URLs of USB adapters", function()
+    assert.same({ scheme = "usb", path = "usb://1a86:55d5?serial=BC045EABCD&n=2", vid = 0x1a86, pid = 0x55d5,
+      options = { serial = "BC045EABCD", n = 2, rs485 = "on" } },
+      transport.parse "usb://1A86:55D5?n=2&serial=BC045EABCD&rs485=on")
+    assert.same({ scheme = "usb", path = "usb://0403:6001", vid = 0x0403, pid = 0x6001, options = {} },
+      transport.parse "usb://403:6001")
+  end)
+
   it("reads the URLs of simulated and hand-driven buses", function()
     assert.same({ scheme = "sim", options = {} }, transport.parse "sim:")
     assert.same({ scheme = "sim", path = "/etc/a?b.lua", options = {} }, transport.parse "sim:/etc/a?b.lua")
@@ -61,7 +77,21 @@ describe("mbus.transport", function()
     refused("serial://", "no port named")
     refused("serial:///dev/tty%00", "control characters")
     refused("manual:5", "manual:")
-    refused("tcp://h:1?retries=3", '"retries"', "baudrate, connect_timeout, gap, margin")
+    refused("tcp://h:1?retries=3", '"retries"', "backoff, backoff_limit, banner, baudrate, connect_timeout, gap, keepalive, "
+      .. "keepalive_count, keepalive_interval, margin, probe")
+    refused("tcp://h:1?parity=even", '"parity"')
+    refused("udp://h:1?probe=3", '"probe"', "baudrate, connect_timeout, gap, margin")
+    refused("udp://h", "no port number", "udp://host:10001")
+    refused("rfc2217:h:1", "// is missing")
+    refused("rfc2217://h:0", '"0"', "1 to 65535")
+    refused("rfc2217://h:1?baudrate=1", '"1"', "300, 600")
+    refused("usb://1a86", '"1a86"', "usb://1a86:55d5")
+    refused("usb://12345:1", '"12345:1"')
+    refused("usb://1a86:55d5?n=-1", '"-1"', "0 to 999")
+    refused("usb://1a86:55d5?serial=", "serial")
+    refused("tcp://h:1?connect_timeout=0", "above 0")
+    refused("tcp://h:1?keepalive=1.5", '"1.5"', "whole number")
+    refused("/dev/ttyS0?rs485=yes", '"yes"', "on, inverted, off, leave")
     refused("tcp://h:1?gap", '"gap"', "name=value")
     refused("/dev/ttyS0?baudrate=2401", '"2401"', "300, 600, 1200, 2400, 4800, 9600, 19200, 38400")
     refused("/dev/ttyS0?parity=mark", '"mark"', "even, odd, none")
@@ -73,7 +103,8 @@ describe("mbus.transport", function()
   end)
 
   it("checks the table of options as it checks the URL", function()
-    for name, value in pairs { baudrate = 2401, parity = true, rts = 1, margin = "soon", gap = {}, stopbits = 1.5 } do
+    for name, value in pairs { baudrate = 2401, parity = true, rts = 1, margin = "soon", gap = {}, stopbits = 1.5,
+      rs485 = true, connect_timeout = 0, backoff = -1 } do
       local opened, err = transport.open("/dev/null", { [name] = value })
       assert.is_nil(opened)
       assert.equal("invalid", err.kind)

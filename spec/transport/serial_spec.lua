@@ -142,9 +142,44 @@ describe("mbus.serial", function()
 
   it("gives a port to one master only, until it is closed", function()
     local port = assert(serial.open(path))
-    assert.same({ nil, path .. ": another program uses it", "busy" }, { serial.open(path) })
+    assert.same({ nil, path .. ": this program has it open already", "busy" }, { serial.open(path) })
     port:close()
     assert(serial.open(path)):close()
+  end)
+
+  it("names the program that has the port", function()
+    local script = ('p = assert(package.loadlib(%q, "luaopen_mbus_serial")().open(%q)) print(p) io.stdout:flush() io.read()')
+      :format(assert(package.searchpath("mbus.serial", package.cpath)), path)
+    local fifo = os.tmpname()
+    shell(("rm -f %s; mkfifo %s"):format(fifo, fifo))
+    local pipe = assert(io.popen(("exec %s -e '%s' <%s"):format(interpreter(), script, fifo)))
+    local hold = assert(io.open(fifo, "w"))   -- the other program ends when this is closed
+    finally(function() os.remove(fifo) end)
+    assert.matches("serial port", pipe:read "l")
+    local port, message, kind = serial.open(path)
+    hold:close()
+    pipe:close()
+    assert.is_nil(port)
+    assert.equal("busy", kind)
+    assert.matches("^" .. path .. ": lua.* %(process %d+%) uses it$", message)
+    assert(serial.open(path)):close()
+  end)
+
+  it("says that a driver does not drive RS-485", function()
+    for _, mode in ipairs { "on", "inverted", "off" } do
+      local port, message, kind = serial.open(path, { rs485 = mode })
+      assert.is_nil(port)
+      assert.equal("unsupported", kind)
+      assert.matches("does not drive the direction of RS-485", message, 1, true)
+    end
+    assert(serial.open(path, { rs485 = "leave" })):close()
+  end)
+
+  it("lists the ports of this machine", function()
+    for _, port in ipairs(assert(serial.ports())) do
+      assert.equal("string", type(port.name))
+      assert.equal(port.kind == "usb" and "integer" or "nil", math.type(port.vid) or "nil")
+    end
   end)
 
   it("follows links", function()
@@ -223,7 +258,7 @@ describe("mbus.serial", function()
 
   it("raises on wrong arguments", function()
     assert.has_error(function() serial.open() end)
-    for name, value in pairs { baudrate = "fast", parity = "mark", databits = 9, stopbits = 0, rts = "on" } do
+    for name, value in pairs { baudrate = "fast", parity = "mark", databits = 9, stopbits = 0, rts = "on", rs485 = true } do
       assert.has_error(function() serial.open(path, { [name] = value }) end)
     end
     assert.has_error(function() master:read(0) end)
@@ -366,7 +401,7 @@ describe("mbus.transport.serial", function()
     local link = os.tmpname()
     local function point() shell(("ln -sf %s %s"):format(path, link)) end
     point()
-    local line <close> = assert(transport.open(link))
+    local line <close> = assert(transport.open(link, { backoff = 0.02, connect_timeout = 0.3 }))
     master:close()
     local bytes, err = line:read(60)
     assert.is_nil(bytes)
@@ -380,6 +415,7 @@ describe("mbus.transport.serial", function()
     ok, err = line:write "x"
     assert.is_nil(ok)
     assert.equal("not_found", err.kind)
+    assert.matches("next attempt in", err.message, 1, true)
 
     master, path = assert(serial.pty())
     point()
@@ -388,6 +424,38 @@ describe("mbus.transport.serial", function()
     assert.equal("hello", master:read())
     master:write "again"
     assert.equal("again", line:read(1))
+  end)
+
+  it("waits within a request for a device that comes back", function()
+    local link = os.tmpname()
+    local function point() shell(("ln -sf %s %s"):format(path, link)) end
+    point()
+    finally(function() os.remove(link) end)
+    local line <close> = assert(transport.open(link, { backoff = 0.02 }))
+    master:close()
+    assert.equal("closed", select(2, line:read(1)).kind)
+    os.remove(link)
+    runtime.after(0.1, function()
+      master, path = assert(serial.pty())
+      point()
+    end)
+    local start = runtime.now()
+    assert.is_true(line:write "hello")
+    assert.is_true(runtime.now() - start >= 0.1)
+    assert.equal("hello", master:read())
+  end)
+
+  it("stops waiting for the device when it is closed", function()
+    local line = open { backoff = 30, backoff_limit = 30, connect_timeout = 60 }
+    master:close()
+    line:read(1)
+    local err
+    line.backoff:failed(require("mbus.error").new("not_found", "gone"), runtime.now())
+    runtime.spawn(function() err = select(2, line:write "x") end)
+    assert.is_nil(err)
+    line:close()
+    runtime.sleep(0)
+    assert.equal("closed", err.kind)
   end)
 
   it("wakes a reader when the device goes", function()

@@ -21,7 +21,8 @@ end
 
 ---Adds the bus to a command: its URL and how to talk there.
 function M.define(command)
-  command:argument("url", "The bus: /dev/ttyUSB0, COM3, tcp://host:port, sim:FILE."):argname("<url>")
+  command:argument("url", "The bus: /dev/ttyUSB0, COM3, usb://VID:PID, tcp://host:port, udp://host:port, "
+    .. "rfc2217://host:port, sim:FILE."):argname("<url>")
   command:option("-b --baudrate", "Line speed in baud (default 2400)."):convert(whole(1)):argname("<n>")
   command:option("--timeout", "Seconds to wait for an answer, instead of what the line speed asks for."):convert(number)
     :argname("<s>")

@@ -6,7 +6,8 @@ local M = {}
 
 M.version = "mbus scm"
 
-local COMMANDS = { "decode", "explain", "read", "simulate" }
+local COMMANDS = { "decode", "explain", "read", "scan", "write", "select", "set-address", "set-baudrate", "set-clock", "reset",
+  "synchronize", "alarms", "send", "monitor", "poll", "config", "ports", "simulate" }
 
 ---argparse ends with 255 on wrong usage; ours is 2, and says where help is.
 local function usage_error(command, message)
@@ -28,7 +29,7 @@ Exit codes: 0 done, 1 nothing or not everything found or read, 2 wrong usage, 3 
 Help on one command, with examples: mbus COMMAND --help]]
   parser.error = usage_error
   for _, name in ipairs(COMMANDS) do
-    modules[name] = require("mbus.cli." .. name)
+    modules[name] = require("mbus.cli." .. name:gsub("-", "_"))
     local command = parser:command(name, modules[name].summary)
     modules[name].define(command)
     command.error = usage_error

@@ -68,6 +68,12 @@ end
 local Ear = {}
 Ear.__index = Ear
 
+-- Requests of the functions 10 and 11 ask for data; all others are answered by an E5 alone (EN 13757-2).
+local function asks_for_data(sent)
+  local code = sent:match "^\x10(.)"
+  return code ~= nil and (code:byte() & 0x0F == 0x0A or code:byte() & 0x0F == 0x0B)
+end
+
 local function new_ear(link, sent, ends, unasked)
   return setmetatable({
     link = link,
@@ -75,7 +81,7 @@ local function new_ear(link, sent, ends, unasked)
     deframer = core.deframer(),
     echo = sent, held = "", held_errors = 0,
     fed = 0, position = 0, damage = {},
-    window_end = ends + link.settings.timeout,
+    window_end = ends + link.settings.timeout - (asks_for_data(sent) and 0 or link.settings.held or 0),
     limit = ends + link:longest_answer(),
     noise = "", line_errors = 0,
   }, Ear)

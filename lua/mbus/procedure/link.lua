@@ -14,6 +14,7 @@ Link.__index = Link
 ---@class mbus.Settings
 ---@field baudrate number        line speed that airtime is computed from
 ---@field timeout number         answer window after the end of transmission
+---@field held number            part of it that an answer of one byte does not need: gateways wait for whole answers
 ---@field gap number             silence that ends an unfinished frame
 ---@field idle number            silence before a request
 ---@field pause number           silence after a good answer, which is all that the next request needs

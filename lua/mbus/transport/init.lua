@@ -2,25 +2,34 @@
 ---
 ---    /dev/ttyUSB0   COM3   /dev/serial/by-id/usb-FTDI_...    a serial port
 ---    serial:///dev/ttyUSB0?baudrate=2400&parity=even&rts=off  the same with settings
+---    usb://1a86:55d5?serial=BC045EABCD&n=2                    a serial port by its USB adapter
 ---    tcp://host:port   tcp://[fe80::1]:port                   a transparent gateway
+---    udp://host:port                                          the same over UDP
+---    rfc2217://host:port?baudrate=2400&parity=even            a serial port server that is set from here
 ---    sim:   sim:FILE                                          a simulated bus
 ---    manual:                                                  nobody: the caller carries them (`bus:wants`, `bus:feed`)
 local Error = require "mbus.error"
 
 local M = {}
 
-local MODULES = { serial = "mbus.transport.serial", tcp = "mbus.transport.tcp", sim = "mbus.simulator.transport" }
+local MODULES = {
+  serial = "mbus.transport.serial", usb = "mbus.transport.usb", tcp = "mbus.transport.tcp", udp = "mbus.transport.udp",
+  rfc2217 = "mbus.transport.rfc2217", sim = "mbus.simulator.transport",
+}
 
 ---@class mbus.Url
----@field scheme "serial"|"tcp"|"sim"|"manual"
----@field path? string     serial: the port; sim: the file
----@field host? string     tcp, without brackets
----@field port? integer    tcp
+---@field scheme "serial"|"usb"|"tcp"|"udp"|"rfc2217"|"sim"|"manual"
+---@field path? string     serial: the port; usb: the URL, for messages; sim: the file
+---@field host? string     tcp, udp, rfc2217, without brackets
+---@field port? integer    tcp, udp, rfc2217
+---@field vid? integer     usb
+---@field pid? integer     usb
 ---@field options table    what stood behind "?", checked, numbers as numbers
 
 ---@class mbus.Transport
 ---@field name string       for messages: "/dev/ttyUSB0", "tcp://10.0.0.5:10001"
 ---@field margin number     seconds that this path adds to a meter's answer window
+---@field held? number      seconds of the margin that an answer of one byte does not need: gateways deliver whole answers
 ---@field gap number        seconds of silence that end an unfinished frame
 ---@field baudrate integer  of the line, from which airtime is computed
 ---@field write fun(self, bytes: string): boolean?, mbus.Error?
@@ -48,6 +57,25 @@ local function seconds(value)
   return number
 end
 
+local function positive(value)
+  local number = seconds(value)
+  if not number or number == 0 then return nil, "a number of seconds above 0" end
+  return number
+end
+
+local function whole(least, most)
+  return function(value)
+    local number = math.tointeger(tonumber(value))
+    if not number or number < least or number > most then return nil, ("a whole number, %d to %d"):format(least, most) end
+    return number
+  end
+end
+
+local function word(value)
+  if type(value) ~= "string" or value == "" or value:find "%c" then return nil, "a text" end
+  return value
+end
+
 local LEVELS = { on = true, off = false, leave = "leave", ["true"] = true, ["false"] = false }
 
 local function level(value)
@@ -58,11 +86,30 @@ end
 
 local baudrate = choice(300, 600, 1200, 2400, 4800, 9600, 19200, 38400)
 
+-- A table with the settings of all the given ones.
+local function join(...)
+  local all = {}
+  for _, part in ipairs { ... } do
+    for name, check in pairs(part) do all[name] = check end
+  end
+  return all
+end
+
+local COMMON = { baudrate = baudrate, margin = seconds, gap = seconds }
+local LINE = { parity = choice("even", "odd", "none"), databits = choice(7, 8), stopbits = choice(1, 2), rts = level,
+  dtr = level }
+local REOPEN = { connect_timeout = positive, backoff = seconds, backoff_limit = seconds }
+local PORT = join(COMMON, LINE, REOPEN, { rs485 = choice("on", "inverted", "off", "leave") })
+local TCP = join(COMMON, REOPEN, { keepalive = whole(0, 32767), keepalive_interval = whole(1, 32767),
+  keepalive_count = whole(1, 127), probe = seconds })
+
 local SETTINGS = {
-  serial = { baudrate = baudrate, parity = choice("even", "odd", "none"), databits = choice(7, 8), stopbits = choice(1, 2),
-    rts = level, dtr = level, margin = seconds, gap = seconds },
-  tcp = { baudrate = baudrate, margin = seconds, gap = seconds, connect_timeout = seconds },
-  sim = { baudrate = baudrate, margin = seconds, gap = seconds },
+  serial = PORT,
+  usb = join(PORT, { serial = word, n = whole(0, 999) }),
+  tcp = join(TCP, { banner = seconds }),
+  udp = join(COMMON, { connect_timeout = positive }),
+  rfc2217 = join(TCP, LINE, { negotiation_timeout = positive }),
+  sim = COMMON,
 }
 
 local function names(set)
@@ -123,26 +170,41 @@ local function parse_host(text)
   return host, rest
 end
 
-local function parse_tcp(text)
-  local place, query = split_query(text)
+local function parse_network(scheme, address)
+  local place, query = split_query(address)
   local host, rest = parse_host(place)
   if not host then return invalid("bad host in %q (a name, an IPv4 address, or an IPv6 address in brackets)", place) end
   if rest:find "^:.*:" then return invalid("bad host in %q (an IPv6 address stands in brackets)", place) end
   local digits = rest:match "^:(.-)/?$"
-  if not digits or digits == "" then return invalid("no port number in %q (as in tcp://host:10001)", place) end
+  if not digits or digits == "" then return invalid("no port number in %q (as in %s://host:10001)", place, scheme) end
   local port = digits:match "^%d%d?%d?%d?%d?$" and math.tointeger(tonumber(digits))
   if not port or port < 1 or port > 65535 then return invalid("bad port number %q (1 to 65535)", digits) end
-  local options, err = parse_options("tcp", query)
+  local options, err = parse_options(scheme, query)
   if not options then return nil, err end
-  return { scheme = "tcp", host = host, port = port, options = options }
+  return { scheme = scheme, host = host, port = port, options = options }
 end
 
-local function parse_sim(text)
-  return { scheme = "sim", path = text ~= "" and text or nil, options = {} }
+local function parse_usb(adapter)
+  local place, query = split_query(adapter)
+  local vid, pid = place:match "^(%x%x?%x?%x?):(%x%x?%x?%x?)/?$"
+  if not vid then return invalid("bad adapter %q (vendor and product in hex, as in usb://1a86:55d5)", place) end
+  local options, err = parse_options("usb", query)
+  if not options then return nil, err end
+  local path = ("usb://%04x:%04x"):format(tonumber(vid, 16), tonumber(pid, 16))
+  local which = {}
+  for _, name in ipairs { "serial", "n" } do
+    if options[name] ~= nil then which[#which + 1] = name .. "=" .. options[name] end
+  end
+  if #which > 0 then path = path .. "?" .. table.concat(which, "&") end
+  return { scheme = "usb", path = path, vid = tonumber(vid, 16), pid = tonumber(pid, 16), options = options }
 end
 
-local function parse_manual(text)
-  if text ~= "" then return invalid("nothing may follow manual:") end
+local function parse_sim(file)
+  return { scheme = "sim", path = file ~= "" and file or nil, options = {} }
+end
+
+local function parse_manual(rest)
+  if rest ~= "" then return invalid("nothing may follow manual:") end
   return { scheme = "manual", options = {} }
 end
 
@@ -151,7 +213,9 @@ local function is_path(text)
     or (text:find "/" and not text:find "^[^/]*:")
 end
 
-local ALLOWED = "a port such as /dev/ttyUSB0 or COM3, serial://PORT, tcp://HOST:PORT, sim:FILE, manual:"
+local ALLOWED = "a port such as /dev/ttyUSB0 or COM3, serial://PORT, usb://VID:PID, tcp://HOST:PORT, udp://HOST:PORT, "
+  .. "rfc2217://HOST:PORT, sim:FILE, manual:"
+local NETWORK = { tcp = true, udp = true, rfc2217 = true }
 
 ---Takes a URL apart. Touches nothing outside.
 ---@param url string
@@ -170,13 +234,18 @@ function M.parse(url)
     local path, query = split_query(slashes)
     return parse_serial(unescape(path), query)
   end
-  if scheme == "tcp" and slashes then return parse_tcp(slashes) end
-  if scheme == "serial" or scheme == "tcp" then return invalid("%q: // is missing behind %s:", url, scheme) end
+  if scheme == "usb" and slashes then return parse_usb(slashes) end
+  if NETWORK[scheme] and slashes then return parse_network(scheme, slashes) end
+  if SETTINGS[scheme] then return invalid("%q: // is missing behind %s:", url, scheme) end
   return invalid("unknown scheme %q in %q (allowed: %s)", scheme, url, ALLOWED)
 end
 
--- What the URL says, else what the table says; both checked. Other keys of the table belong to others.
-local function merge(parsed, given)
+---What the URL says, else what the table says; both checked. Other keys of the table belong to others.
+---@param parsed mbus.Url
+---@param given table
+---@return table? options
+---@return mbus.Error? err  invalid
+function M.merge(parsed, given)
   local settings, options = SETTINGS[parsed.scheme], {}
   for name, value in pairs(given) do options[name] = value end
   for name in pairs(settings) do
@@ -193,19 +262,26 @@ end
 
 ---Opens what a URL names.
 ---@param url string
----@param options? table  the settings that may stand behind "?" in the URL, which wins: baudrate (300 to 38400, 2400),
---- margin, gap (seconds); serial: parity ("even"), databits (8), stopbits (1), rts, dtr ("on", "off", "leave" or a boolean;
---- "leave" by default, and opening a port raises both); tcp: connect_timeout (seconds until a gateway must
---- have connected, or taken a frame; 5)
+---@param options? table  the settings that may stand behind "?" in the URL, which wins; times in seconds:
+--- all: baudrate (300 to 38400; 2400), margin (added to the answer window; serial 0.1, networks: measured), gap;
+--- serial, usb: parity ("even"), databits (8), stopbits (1), rts, dtr ("on", "off", "leave" or a boolean; "leave", and
+--- opening a port raises both), rs485 ("on": the kernel raises RTS while sending, "inverted": lowers it, "off", "leave");
+--- usb: serial (number of the adapter), n (which of its ports, from 0);
+--- serial, usb, tcp, rfc2217: connect_timeout (within which a gateway must have connected or taken a frame, and how long a
+--- request waits for what was lost to come back; 5), backoff (first pause between attempts; 0.5), backoff_limit (30, ports 10);
+--- tcp, rfc2217: keepalive (silence before the system asks; 30; 0: never), keepalive_interval (10), keepalive_count (3),
+--- probe (requests without a byte in answer, where there had been some, until a new connection is tried; 10; 0: never);
+--- tcp: banner (what comes so early is a greeting; 0.2);
+--- rfc2217: parity, databits, stopbits, rts, dtr, and negotiation_timeout (3)
 ---@return mbus.Transport? transport
----@return mbus.Error? err  invalid not_found permission busy io refused unknown_host timeout closed
+---@return mbus.Error? err  invalid not_found permission busy io unsupported refused unknown_host timeout closed
 function M.open(url, options)
   if options ~= nil and type(options) ~= "table" then error("options: a table expected, got " .. type(options), 2) end
   local parsed, err = M.parse(url)
   if not parsed then return nil, err end
   if not MODULES[parsed.scheme] then return invalid("%s has no transport: the bytes are carried by the caller", url) end
   local merged
-  merged, err = merge(parsed, options or {})
+  merged, err = M.merge(parsed, options or {})
   if not merged then return nil, err end
   return require(MODULES[parsed.scheme]).open(parsed, merged)
 end

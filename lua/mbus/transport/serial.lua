@@ -1,5 +1,6 @@
----Bytes over a serial port or a pseudo-terminal. An adapter that was pulled out gives `closed` until it is there again:
----each write tries to open it anew.
+---Bytes over a serial port or a pseudo-terminal. An adapter that was pulled out gives `closed`; the next write opens it
+---anew when it is back, with growing pauses between the attempts.
+local Backoff = require "mbus.transport.backoff"
 local Error = require "mbus.error"
 local runtime = require "mbus.runtime"
 local serial = require "mbus.serial"
@@ -30,7 +31,9 @@ end
 function Serial:connect()
   local settings = self.settings
   settings.baudrate = self.baudrate
-  local port, message, kind = serial.open(self.name, settings)
+  local path, err = self.locate()
+  if not path then return nil, err end
+  local port, message, kind = serial.open(path, settings)
   if not port then return nil, wrap(self.name, message, kind) end
   local fd = port:fd()
   if fd then
@@ -45,18 +48,53 @@ function Serial:connect()
   return true
 end
 
+function Serial:ensure()
+  if self.port then return true end
+  return self.backoff:persist(self.connect_timeout, function()
+    if self.closed then return nil, self.lost end
+    local ok, err = self:connect()
+    if ok then self.backoff:worked() else self.lost = err end
+    return ok, err
+  end, function(seconds)
+    self:rest(seconds)
+    if self.closed then return nil, self.lost end
+    return true
+  end)
+end
+
 function Serial:disconnect(err)
-  local interrupt = self.interrupt
   if self.poll then runtime.close(self.poll) end
   if self.port then self.port:close() end
   self.poll, self.port, self.lost = nil, nil, err
-  if interrupt then interrupt() end
+  self:wake()
+end
+
+---Ends a wait early: `read` returns without bytes.
+function Serial:wake()
+  if not self.interrupt then return end
+  self.woken = true
+  self.interrupt()
 end
 
 function Serial:fail(message, kind)
   local err = wrap(self.name, message, kind)
   self:disconnect(err)
   return nil, err
+end
+
+-- Lets time pass while the port is gone; ends when the transport is closed.
+function Serial:rest(seconds)
+  local deadline = runtime.now() + seconds
+  while not self.closed and runtime.now() < deadline do
+    runtime.await(function(resume)
+      local cancel = runtime.after(deadline - runtime.now(), resume)
+      self.interrupt = resume
+      return function()
+        cancel()
+        self.interrupt = nil
+      end
+    end)
+  end
 end
 
 -- Returns when the port is ready, when time is up, or when it is closed meanwhile.
@@ -79,10 +117,8 @@ end
 ---@return boolean? ok, mbus.Error? err
 function Serial:write(bytes)
   if self.closed then return nil, self.lost end
-  if not self.port then
-    local ok, err = self:connect()
-    if not ok then return nil, err end
-  end
+  local ok, err = self:ensure()
+  if not ok then return nil, err end
   local deadline = runtime.now() + STUCK
   while true do
     local count, message, kind = self.port:write(bytes)
@@ -102,10 +138,11 @@ end
 ---@return integer|mbus.Error|nil line_errors  characters with a parity or framing error, and breaks
 function Serial:read(seconds)
   local deadline
+  self.woken = false
   while self.port do
     local bytes, errors, kind = self.port:read(CHUNK)
     if not bytes then return self:fail(errors, kind) end
-    if bytes ~= "" or seconds <= 0 then return bytes, errors end
+    if bytes ~= "" or seconds <= 0 or self.woken then return bytes, errors end
     local now = runtime.now()
     deadline = deadline or now + seconds
     if now >= deadline then return "", 0 end
@@ -149,16 +186,20 @@ end
 
 ---@param parsed mbus.Url
 ---@param options table  checked by mbus.transport
+---@param locate? fun(): string?, mbus.Error?  finds the port each time that it is opened; it is the path if absent
 ---@return mbus.SerialTransport? transport
----@return mbus.Error? err  not_found permission busy io invalid
-function M.open(parsed, options)
+---@return mbus.Error? err  not_found permission busy io invalid unsupported
+function M.open(parsed, options, locate)
   local self = setmetatable({
     name = parsed.path,
+    locate = locate or function() return parsed.path end,
     margin = options.margin or 0.1,     -- USB adapters and the scheduler
     gap = options.gap or 0.1,
     baudrate = options.baudrate or 2400,
     settings = { parity = options.parity, databits = options.databits, stopbits = options.stopbits,
-      rts = level(options.rts), dtr = level(options.dtr) },
+      rts = level(options.rts), dtr = level(options.dtr), rs485 = options.rs485 },
+    connect_timeout = options.connect_timeout or 5,
+    backoff = Backoff.new(options.backoff, options.backoff_limit or 10),
     closed = false,
   }, Serial)
   local ok, err = self:connect()

@@ -1,64 +1,33 @@
----Bytes over TCP, as a transparent gateway carries them. A connection that the gateway ended gives `closed`; the next
----write connects once more.
+---Bytes over TCP, as a transparent gateway carries them. A connection that is lost gives `closed`; the next write connects
+---once more, with growing pauses while that fails. Whatever the gateway sends in the first moment is thrown away: some
+---greet with a text.
+---
+---A gateway that has hung up without a word is noticed in three ways: the system gets no acknowledgement for what was
+---sent (`connect_timeout`) or for its questions (`keepalive`), or requests go unanswered although there were answers
+---before (`probe`).
+local Backoff = require "mbus.transport.backoff"
 local Error = require "mbus.error"
+local Path = require "mbus.transport.path"
+local network = require "mbus.transport.network"
 local runtime = require "mbus.runtime"
 
 local M = {}
 
-local KEEPALIVE = 30            -- seconds of silence before the system asks whether the gateway still lives
-local FULL = 65536              -- bytes that wait unread before we stop listening
+local SAID = 64         -- characters of a greeting that are kept for messages
+local PATIENCE = 600    -- seconds that `probe` grows to at most
 
 ---@class mbus.TcpTransport : mbus.Transport
+---@field held number  seconds of `margin` that an answer of one byte does not need: what gateways hold back
 local Tcp = {}
 Tcp.__index = Tcp
 Tcp.__close = function(self) self:close() end
 
--- What libuv says, for people: kind and text.
-local REASONS = {
-  ECONNREFUSED = { "refused", "connection refused: nobody listens at that port, or somebody else uses the gateway" },
-  EHOSTUNREACH = { "unknown_host", "the host cannot be reached" },
-  ENETUNREACH = { "unknown_host", "the host cannot be reached: no network" },
-  EHOSTDOWN = { "unknown_host", "the host cannot be reached" },
-  EAI_NONAME = { "unknown_host", "unknown host" },
-  EAI_NODATA = { "unknown_host", "unknown host: the name has no address" },
-  EAI_AGAIN = { "unknown_host", "unknown host: no name server answers" },
-  EOF = { "closed", "the other side closed the connection" },
-  ECONNRESET = { "closed", "the other side reset the connection" },
-  ECONNABORTED = { "closed", "the connection was aborted" },
-  EPIPE = { "closed", "the other side closed the connection" },
-  ENOTCONN = { "closed", "the connection is closed" },
-  ETIMEDOUT = { "closed", "the other side takes nothing any more: connection lost" },
-}
-
-function Tcp:error(code, kind, message)
-  local reason = REASONS[code] or { code:find "^EAI_" and "unknown_host" or "io", "network failure" }
-  return Error.new(kind or reason[1], message or reason[2], { bus = self.name, code = code })
-end
-
 function Tcp:connect_error(code)
-  if code ~= "ETIMEDOUT" then return self:error(code) end
-  return self:error(code, "timeout", ("no connection within %g s"):format(self.connect_timeout))
+  if code ~= "ETIMEDOUT" then return network.error(self.name, code) end
+  return Error.new("timeout", ("no connection within %g s"):format(self.connect_timeout), { bus = self.name, code = code })
 end
 
--- Addresses of the host, or nil and libuv's name of the error.
-function Tcp:resolve(deadline)
-  local code, list = runtime.await(function(resume)
-    local uv = runtime.luv()
-    local done = false
-    local cancel = runtime.after(deadline - runtime.now(), function() resume "ETIMEDOUT" end)
-    local request, _, name = uv.getaddrinfo(self.host, nil, { socktype = "stream" }, function(err, addresses)
-      done = true
-      resume(err, addresses)
-    end)
-    if not request then resume(name) end
-    return function()
-      cancel()
-      if request and not done then uv.cancel(request) end
-    end
-  end)
-  if code then return nil, code end
-  return list
-end
+-- --- connecting
 
 -- A connected socket, or nil and libuv's name of the error.
 local function dial(address, port, deadline)
@@ -78,54 +47,123 @@ local function dial(address, port, deadline)
 end
 
 function Tcp:dial_any(deadline)
-  local addresses, code = self:resolve(deadline)
+  local addresses, code = network.resolve(self.host, "stream", deadline)
   if not addresses then return nil, code end
   local socket
   for _, address in ipairs(addresses) do
+    local start = runtime.now()
     socket, code = dial(address.addr, self.port, deadline)
-    if socket then return socket end
+    if socket then
+      self.path:connected(runtime.now() - start)
+      return socket
+    end
     if code == "ETIMEDOUT" then break end
   end
   return nil, code or "EAI_NODATA"
 end
 
-function Tcp:connect()
-  local socket, code = self:dial_any(runtime.now() + self.connect_timeout)
+-- libuv's own keepalive is all there is where mbus.socket was not built.
+function Tcp:tune(socket)
+  socket:nodelay(true)
+  local keepalive = self.keepalive
+  socket:keepalive(keepalive.idle > 0, math.max(1, keepalive.idle))
+  local there, tuner = pcall(require, "mbus.socket")
+  local fd = there and socket:fileno()
+  if fd then tuner.tune(fd, keepalive.idle, keepalive.interval, keepalive.count, self.connect_timeout) end
+end
+
+-- Whoever waits for a connection may be ended (a coroutine that is closed): then there is none.
+function Tcp:abandon()
+  if self.greeting then self:disconnect(Error.new("closed", "given up while connecting", { bus = self.name })) end
+  self.greeting = false
+end
+
+---Once; the first time, and again through `ensure`.
+function Tcp:connect(deadline)
+  local socket, code = self:dial_any(deadline)
   if self.closed then     -- meanwhile, by somebody else
     if socket then runtime.close(socket) end
     return nil, self.lost
   end
   if not socket then
-    local err = self:connect_error(code)
-    self.lost = err
-    return nil, err
+    self.lost = self:connect_error(code)
+    return nil, self.lost
   end
-  socket:nodelay(true)
-  socket:keepalive(true, KEEPALIVE)
+  self:tune(socket)
   socket:unref()        -- an idle connection keeps no loop running; whoever waits has a timer
-  self.socket, self.lost, self.received, self.size, self.paused = socket, nil, {}, 0, false
+  self.socket, self.lost, self.received, self.size = socket, nil, {}, 0
+  self.flooded, self.silent_since, self.alive, self.greeting = network.meter(), nil, false, true
   self:listen()
-  return true
+  local _ <close> = setmetatable({}, { __close = function() self:abandon() end })
+  local ok, err = self:greet(deadline)
+  if not (ok or self.closed) then self:disconnect(err) end
+  self.greeting = false
+  if ok then return true end
+  return nil, self.lost
 end
+
+-- What comes before we have asked for anything is no answer. A gateway that serves somebody else may end the connection
+-- with a word or without.
+function Tcp:greet()
+  self:linger(runtime.now() + self.banner)
+  local said = self:take()
+  if self.socket or self.closed then return self.socket ~= nil, self.lost end
+  return nil, self:turned_away(said)
+end
+
+---Why the connection ended so early.
+function Tcp:turned_away(said)
+  if self.lost.code ~= "EOF" and self.lost.code ~= "ECONNRESET" then return self.lost end
+  said = said:gsub("[^ -~]+", " "):sub(1, SAID):match "^ *(.-) *$"
+  return Error.new("busy", "the gateway ends the connection at once: somebody else uses it"
+    .. (said ~= "" and (' (it says "%s")'):format(said) or ""), { bus = self.name, code = self.lost.code })
+end
+
+function Tcp:ensure()
+  if self.socket then return true end
+  return self.backoff:persist(self.connect_timeout, function(deadline) return self:connect(deadline) end,
+    function(seconds)
+      self:linger(runtime.now() + seconds, true)
+      if self.closed then return nil, self.lost end
+      return true
+    end)
+end
+
+-- --- receiving
 
 function Tcp:listen()
   local socket = self.socket
   socket:read_start(function(err, bytes)
     if socket ~= self.socket then return end
-    if not bytes then return self:disconnect(self:error(err or "EOF")) end
-    self.received[#self.received + 1] = bytes
-    self.size = self.size + #bytes
-    if self.size >= FULL then
-      socket:read_stop()
-      self.paused = true
-    end
+    if not bytes then return self:disconnect(network.error(self.name, err or "EOF")) end
+    if self.flooded(#bytes, runtime.now()) then return self:disconnect(network.flood(self.name)) end
+    self:accept(bytes)
     if self.interrupt then self.interrupt() end
   end)
 end
 
+---What came out of the socket.
+function Tcp:accept(bytes)
+  self.received[#self.received + 1] = bytes
+  self.size = self.size + #bytes
+  if self.greeting then return end
+  self.path:received(#bytes, runtime.now())
+  self.silent_since, self.patience, self.alive = nil, self.probe, true
+  self.backoff:worked()
+end
+
+---The connection is over. One that never brought a byte counts as an attempt that failed.
 function Tcp:disconnect(err)
-  if self.socket then runtime.close(self.socket) end
+  if self.socket then
+    runtime.close(self.socket)
+    if not (self.alive or self.greeting) then self.backoff:failed(err, runtime.now()) end
+  end
   self.socket, self.lost = nil, err
+  self:wake()
+end
+
+---Ends a wait early: `read` returns without bytes.
+function Tcp:wake()
   if self.interrupt then self.interrupt() end
 end
 
@@ -142,15 +180,20 @@ function Tcp:wait(seconds)
   end)
 end
 
+-- Lets time pass; whatever comes, waits. With `unconnected` the end of the connection does not end it.
+function Tcp:linger(deadline, unconnected)
+  while not self.closed and (self.socket or unconnected) and runtime.now() < deadline do
+    self:wait(deadline - runtime.now())
+  end
+end
+
 function Tcp:take()
   local bytes = table.concat(self.received)
   self.received, self.size = {}, 0
-  if self.paused and self.socket then
-    self.paused = false
-    self:listen()
-  end
   return bytes
 end
+
+-- --- sending
 
 -- Hands a frame to the system in one piece; returns libuv's name of the error, if any.
 function Tcp:send(bytes)
@@ -165,24 +208,48 @@ function Tcp:send(bytes)
   end)
 end
 
+-- The other side may have gone without a word. A meter that is silent looks the same, so a new connection is tried
+-- seldom, and more seldom each time that it changes nothing.
+function Tcp:doubt()
+  if not self.socket or self.probe == 0 or not self.silent_since then return end
+  local silence = runtime.now() - self.silent_since
+  if silence < self.patience then return end
+  self.patience = math.min(PATIENCE, self.patience * 2)
+  self.alive = true -- it connects: no reason to wait before the next attempt
+  self:disconnect(Error.new("closed", ("no byte came for %.0f s: connection given up"):format(silence), { bus = self.name }))
+end
+
+-- Margin and the part of it that is held back follow what was measured, unless the user has said it.
+function Tcp:learn()
+  if not self.fixed then self.margin, self.held = self.path:margin() end
+end
+
+---What goes over the connection for a frame.
+function Tcp.wrap(_, bytes) return bytes end
+
 ---@param bytes string
----@return boolean? ok, mbus.Error? err  refused unknown_host timeout closed
+---@return boolean? ok, mbus.Error? err  refused unknown_host timeout closed busy
 function Tcp:write(bytes)
   if self.socket then runtime.poll() end        -- has the connection ended since the last answer?
   if self.closed then return nil, self.lost end
-  if not self.socket then
-    local ok, err = self:connect()
-    if not ok then return nil, err end
+  self:doubt()
+  local ok, err = self:ensure()
+  if not ok then return nil, err end
+  local code = self:send(self:wrap(bytes))
+  if code then
+    if not self.closed then self:disconnect(network.error(self.name, code)) end
+    return nil, self.lost
   end
-  local code = self:send(bytes)
-  if not code then return true end
-  if not self.closed then self:disconnect(self:error(code)) end
-  return nil, self.lost
+  local now = runtime.now()
+  self.path:sent(bytes, now)
+  self:learn()
+  self.silent_since = self.silent_since or now
+  return true
 end
 
 ---@param seconds number   how long to wait for the first byte; 0 only looks
 ---@return string? bytes   "" when nothing came
----@return mbus.Error? err closed
+---@return mbus.Error? err closed noise
 function Tcp:read(seconds)
   if self.size == 0 and self.socket then
     if seconds > 0 then self:wait(seconds) else runtime.poll() end
@@ -208,25 +275,50 @@ function Tcp:close()
   self:disconnect(Error.new("closed", "the connection is closed", { bus = self.name }))
 end
 
+-- --- opening
+
+---@param class table      Tcp or what is built on it
+---@param parsed mbus.Url
+---@param options table    checked by mbus.transport
+function M.new(class, parsed, options)
+  local baudrate = options.baudrate or 2400
+  local self = setmetatable({
+    name = network.name(parsed.scheme, parsed.host, parsed.port),
+    host = parsed.host,
+    port = parsed.port,
+    gap = options.gap or 0.5,
+    baudrate = baudrate,
+    path = Path.new(baudrate), fixed = options.margin ~= nil, margin = options.margin, held = 0,
+    connect_timeout = options.connect_timeout or 5,
+    keepalive = { idle = options.keepalive or 30, interval = options.keepalive_interval or 10,
+      count = options.keepalive_count or 3 },
+    probe = options.probe or 10,
+    banner = options.banner or 0.2,
+    backoff = Backoff.new(options.backoff, options.backoff_limit),
+    received = {}, size = 0,
+    closed = false,
+  }, class)
+  self.patience = self.probe
+  self:learn()
+  return self
+end
+
+---Connects for the first time.
+function M.start(self)
+  local ok, err = self:connect(runtime.now() + self.connect_timeout)
+  if not ok then
+    self:close()
+    return nil, err
+  end
+  return self
+end
+
 ---@param parsed mbus.Url
 ---@param options table  checked by mbus.transport
 ---@return mbus.TcpTransport? transport
----@return mbus.Error? err  refused unknown_host timeout io
-function M.open(parsed, options)
-  local self = setmetatable({
-    name = ("tcp://%s:%d"):format(parsed.host:find ":" and "[" .. parsed.host .. "]" or parsed.host, parsed.port),
-    host = parsed.host,
-    port = parsed.port,
-    margin = options.margin or 0.3,     -- packing timers of gateways
-    gap = options.gap or 0.5,
-    baudrate = options.baudrate or 2400,
-    connect_timeout = options.connect_timeout or 5,
-    received = {}, size = 0,
-    closed = false,
-  }, Tcp)
-  local ok, err = self:connect()
-  if not ok then return nil, err end
-  return self
-end
+---@return mbus.Error? err  refused unknown_host timeout busy io
+function M.open(parsed, options) return M.start(M.new(Tcp, parsed, options)) end
+
+M.Tcp = Tcp
 
 return M
