@@ -119,10 +119,13 @@ function Scan:ask(bytes, is_data)
   return heard
 end
 
----After a spoilt telegram, or none: where damaged characters are hidden somebody may still be talking.
+---After a spoilt telegram, or none: somebody may still be talking, hidden by a gateway that drops damaged characters, or by
+---a break, of which there is one 00 however long it is.
 ---@param heard mbus.scan.Heard
 function Scan:let_finish(heard)
-  if not self.delivers then self.link:sleep(heard.limit) end
+  local last = heard.events[#heard.events]
+  local in_break = last and last.kind == "noise" and last.bytes:byte(-1) == 0
+  if in_break or not self.delivers then self.link:sleep(heard.limit) end
 end
 
 local LATE_STEP, LATE_MOST = 0.25, 2.0 -- seconds
@@ -330,7 +333,8 @@ local function parse_range(value)
     for _, address in ipairs(value) do
       if not add_range(list, address, address) then return invalid("bad address %s: %s", tostring(address), RANGE) end
     end
-    return #list > 0 and bare(list) or invalid("an empty list of addresses: %s", RANGE)
+    if #list == 0 then return invalid("an empty list of addresses: %s", RANGE) end
+    return bare(list)
   end
   local text = tostring(value == nil and "0-250" or value)
   for part in (text .. ","):gmatch("([^,]*),") do

@@ -1,6 +1,7 @@
 ---Asking so that nothing is missed: a scan sends, and listens until the answer window has closed, whatever comes first.
 ---Who talks within it decides: a second E5 may be late, and two that are in time with each other look like one.
 local core = require "mbus.core"
+local decode = require("mbus.decode").telegram
 local Error = require "mbus.error"
 
 local M = {}
@@ -8,6 +9,7 @@ local M = {}
 local FRAME_MAX = 261
 local MASTER = 0x40 -- PRM in the C field: the frame comes from a master
 local RSP_UD, RSP_UD_MASK = 0x08, 0xCF -- ACD and DFC may be set
+local BREAK = 0.05 -- seconds: EN 13757-2 asks for more than 22 bits, converters give that
 local HARMLESS = 2 -- bytes 00 or FF that converters put around an answer when they change direction
 
 ---What came after one frame of ours.
@@ -36,11 +38,12 @@ local function hear(link, heard, bytes, errors)
   heard.last = link:now()
 end
 
--- Silence that shows that the line rests. A receiver that is out of step may take a while for its next character.
+-- Silence that shows that the line rests. The break of a converter that sees a collision lasts, and its receiver gives one
+-- character for all of it.
 local function rest(link, heard, unfinished)
   local idle, last = link.settings.idle, heard.events[#heard.events]
-  if unfinished then return math.max(link.settings.gap, 2 * idle) end
-  return last and last.kind == "noise" and 2 * idle or idle
+  local spoilt = unfinished or last and last.kind == "noise"
+  return math.max(spoilt and BREAK + idle or idle, unfinished and link.settings.gap or 0)
 end
 
 -- The window, and longer where somebody still talks: until the line rests, or an unfinished frame is given up. One of
@@ -88,7 +91,7 @@ function M.ask(link, bytes, window)
   ends, err = link:send(bytes)
   if not ends then return nil, err end
   local heard = { events = {}, errors = 0, deframer = core.deframer(), ends = ends, close = ends + window,
-    before = 0 }
+    before = 0, decoding = link:decoding() }
   heard.limit = heard.close + link:airtime(FRAME_MAX) + link.settings.gap
   repeat
     local came, errors = link:receive(deadline(link, heard))
@@ -157,7 +160,7 @@ function M.data(heard, is_meant, lenient)
   if not frame then return "bad" end
   if is_acknowledgement(frame) then return "none" end
   if frame.c & RSP_UD_MASK ~= RSP_UD then return "other" end
-  local telegram = core.telegram(frame.bytes)
+  local telegram = decode(frame.bytes, heard.decoding)
   if not telegram or telegram.application_error then return "none" end
   return is_meant(telegram) and "good" or "other", telegram
 end

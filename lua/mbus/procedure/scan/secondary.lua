@@ -54,6 +54,7 @@ local function select(self, mask, lenient)
   local heard
   for _ = 1, 3 do
     heard = self.scan:ask(Mask.selection(mask, self.c))
+    self.scan.link.state.deselected = nil
     local class = ear.class(heard, lenient or self.lenient)
     self.selected = class ~= "silent"
     if self.selected then self.c = self.c ~ FCB end
@@ -89,7 +90,7 @@ end
 
 local function deselect(self)
   self.scan:ask(request.snd_nke(Address.SELECTED), true)
-  self.selected = false
+  self.scan.link.state.deselected, self.selected = true, false
 end
 
 local function tell(self, mask, telegram)
@@ -535,10 +536,10 @@ function M.leave(scan)
   elseif link:settle() then
     -- After a selection that nobody has answered nobody can answer this, and whoever comes next waits for the window.
     local ends = link:send(request.snd_nke(Address.SELECTED))
-    if ends then link.state.not_before = ends + window end
+    if ends and link:sleep(ends) then link.state.not_before = ends + window end
   end
   link:forget_fcb(Address.SELECTED)
-  self.selected = false
+  link.state.deselected, self.selected = not link.broken or nil, false
 end
 
 return M
