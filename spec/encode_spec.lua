@@ -71,6 +71,7 @@ describe("encode makes", function()
 
   it("selections of meters", function()
     is("68 0B 0B 68 53 FD 52 78 56 34 12 24 40 01 07 22 16", encode.select("1234567824400107"))
+    is("68 0B 0B 68 53 FD 56 12 34 56 78 40 24 01 07 26 16", encode.select("1234567824400107", { mode2 = true }))
     is("68 0B 0B 68 53 FD 52 78 56 34 12 FF FF FF FF B2 16", encode.select("12345678"))
     is("68 0B 0B 68 53 FD 52 FF FF FF 1F FF FF FF FF BA 16", encode.select("1FFFFFFF"))
     is("68 0B 0B 68 53 FD 52 FF FF FF FF 24 40 FF FF 00 16", encode.select("FFFFFFFF2440FFFF"))

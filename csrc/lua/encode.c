@@ -285,6 +285,16 @@ static bool codes_bytes(const draft *d, bool binary)
     return d->record.coding == MBUS_CODING_RAW || d->record.coding == MBUS_CODING_PROFILE || binary;
 }
 
+/* Actions 0C and 0D name a data field, but carry no data (EN 13757-3, Annex B). */
+static bool is_without_data(lua_State *L)
+{
+    size_t n;
+    const char *action = optional_string(L, "action", &n);
+    int code = action ? mbus_modifier_code(action, 0) : 0;
+
+    return code == 0x0C || code == 0x0D;
+}
+
 /* value, or raw, into the record. False: the resolution does not fit. */
 static bool set_value(lua_State *L, draft *d, uint8_t field, bool binary)
 {
@@ -436,8 +446,13 @@ static bool push_record(lua_State *L, draft *d, uint8_t field, bool binary, cons
 
     *problem = "the value is no multiple of the resolution";
     set_dib(L, &d->record);
-    if (set_value(L, d, field, binary))
+    if (is_without_data(L)) {
+        d->record.field = 0;
         size = mbus_record_write(&d->record, out, sizeof out, problem);
+        out[0] = (uint8_t)((out[0] & 0xF0) | field);
+    } else if (set_value(L, d, field, binary)) {
+        size = mbus_record_write(&d->record, out, sizeof out, problem);
+    }
     lua_settop(L, top);
     if (size < 0)
         return false;

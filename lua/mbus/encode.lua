@@ -64,7 +64,8 @@ end
 
 ---Selects by secondary address, and by further records that must match.
 ---@param mask string      8 or 16 hex digits, F and FF as wildcards
----@param options? table   fabrication: 8 digits; records: as for `records`, behind the address; fcb: 1 for C = 73
+---@param options? table   fabrication: 8 digits; records: as for `records`, behind the address; fcb: 1 for C = 73; mode2:
+---CI 56, most significant byte first, for old meters; it deselects all others
 ---@return string bytes
 function M.select(mask, options)
   local address, err = Address.parse(mask)
@@ -72,7 +73,9 @@ function M.select(mask, options)
   options = options or {}
   local more = options.fabrication and fabrication_record(options.fabrication) or ""
   if options.records then more = more .. records.encode(2, options.records) end
-  return request.select(address.digits, options.fcb == 1 and 0x73 or 0x53, more)
+  local c = options.fcb == 1 and 0x73 or 0x53
+  if options.mode2 then return request.select_mode2(address.digits, c, more) end
+  return request.select(address.digits, c, more)
 end
 
 ---SND_NKE to 253.

@@ -9,7 +9,7 @@ local M = {}
 
 local C_SND_NKE, C_REQ_UD1, C_REQ_UD2, C_SND_UD = 0x40, 0x5A, 0x5B, 0x53
 local FCB = 0x20
-local CI_RESET, CI_SEND, CI_SELECT = 0x50, 0x51, 0x52
+local CI_RESET, CI_SEND, CI_SELECT, CI_SELECT_MODE2 = 0x50, 0x51, 0x52, 0x56
 ---CI fields of the synchronize action: EN 13757-3:2018, and the older suggestion of the user group.
 M.SYNCHRONIZE, M.SYNCHRONIZE_OLD = 0x5C, 0x54
 
@@ -49,6 +49,17 @@ function M.snd_ud(a, ci, data, fcb) return core.long(C_SND_UD | (fcb or 0) * FCB
 ---@return string bytes
 function M.select(digits, c, records)
   return core.long(c or C_SND_UD, address.SELECTED, CI_SELECT, address.bytes(digits) .. (records or ""))
+end
+
+---Selection for meters of EN 1434-3's mode 2: each field with its most significant byte first.
+---@param digits string  16 hex digits, F as wildcard
+---@param c? integer     C field, default 53
+---@param records? string
+---@return string bytes
+function M.select_mode2(digits, c, records)
+  local bytes = address.bytes(digits)
+  local swapped = bytes:sub(1, 4):reverse() .. bytes:sub(5, 6):reverse() .. bytes:sub(7)
+  return core.long(c or C_SND_UD, address.SELECTED, CI_SELECT_MODE2, swapped .. (records or ""))
 end
 
 ---Resets the application of a meter: its own choice of records, from the first telegram.
