@@ -17,6 +17,7 @@ local PATIENCE = 0.5 -- seconds added to the window where a late answer may be m
 local RECENT = 4 -- masks that a late answer may belong to
 local REBOOT = 3 -- seconds that meters need after a converter has cut the bus
 local SAMPLES = 6 -- masks of known collisions that are tried to see whether collisions show
+local FRUITLESS = 2500 -- selections without a find; equal identification numbers alone take up to 2100
 local BABBLE = 3 -- children of one mask that acknowledge and never send data, while no child is silent
 
 -- The pass begins anew, by `error`.
@@ -29,6 +30,7 @@ local RESTART = {}
 ---@field recent string[]   masks that were silent, the last first
 ---@field doubtful string[] masks that were silent, but perhaps only late
 ---@field attempts integer  how often a silent mask is asked
+---@field fruitless integer selections since the last find
 ---@field selected boolean  somebody may be selected
 ---@field wary boolean      meters acknowledge selections unseen if the frame count bit repeats: deselect them after each
 local Search = {}
@@ -52,6 +54,11 @@ end
 -- acknowledge a repetition unseen.
 local function select(self, mask, lenient)
   local heard
+  self.fruitless = self.fruitless + 1
+  if self.fruitless > FRUITLESS then
+    self.scan:remark("given up: too many answers that lead to no meter (is the line noisy?)")
+    self.scan:stop()
+  end
   for _ = 1, 3 do
     heard = self.scan:ask(Mask.selection(mask, self.c))
     self.scan.link.state.deselected = nil
@@ -64,13 +71,17 @@ local function select(self, mask, lenient)
   return "many", heard
 end
 
+---@return string? digits  8
+local function fabrication_of(telegram)
+  local record = telegram:find { quantity = "fabrication_number" }
+  local number = record and record.value
+  return math.type(number) == "integer" and number >= 0 and ("%08d"):format(number) or nil
+end
+
 -- The answer is read by the identification that the meter gives itself; short telegrams give none.
 local function matches(mask, telegram)
-  if #mask > 16 then
-    local record = telegram:find { quantity = "fabrication_number" }
-    local number = record and record.value
-    if math.type(number) == "integer" and not Address.matches(mask:sub(17), ("%08d"):format(number)) then return false end
-  end
+  local fabrication = #mask > 16 and fabrication_of(telegram)
+  if fabrication and not Address.matches(mask:sub(17), fabrication) then return false end
   local full = telegram.secondary_address or telegram.id and telegram.id .. mask:sub(9, 16)
   if full then return Address.matches(mask:sub(1, 16), full) end
   return Mask.is_exact(mask)
@@ -95,16 +106,18 @@ end
 
 local function tell(self, mask, telegram)
   local scan = self.scan
+  self.fruitless = 0
   scan.link:answered()
   scan.link:forget_fcb(telegram.a)
   local id = telegram.id or mask:sub(1, 8)
   local meter = scan:meter(telegram.secondary_address or id .. mask:sub(9, 16), telegram)
   meter.id = id
-  if #mask > 16 then meter.fabrication = mask:sub(17) end
+  if #mask > 16 then meter.fabrication = fabrication_of(telegram) or mask:sub(17) end
   scan:tell(meter)
 end
 
 local function tell_mute(self, mask, verdict)
+  self.fruitless = 0
   local address = mask:sub(1, 16)
   local kind = verdict == "silent" and "timeout" or "rejected"
   self.scan:tell { address = address, id = mask:sub(1, 8), error = Error.new(kind, "is selected, and sends no data",
@@ -516,7 +529,7 @@ end
 ---@param scan mbus.scan.Scan
 function M.run(scan)
   local self = setmetatable({ scan = scan, c = C_SND_UD, nodes = scan.state.nodes, recent = {}, doubtful = scan.state.doubtful,
-    done = 0, blind = 0, attempts = 1 + (scan.options.retries or 0) }, Search)
+    done = 0, fruitless = 0, blind = 0, attempts = 1 + (scan.options.retries or 0) }, Search)
   scan.search = self
   if scan.state.pass ~= 2 then pass(self, first_pass) end
   if scan.state.pass == 2 or is_dubious(self) then pass(self, second_pass) end

@@ -1,0 +1,181 @@
+-- Asking every primary address, on the simulator's virtual clock.
+local mbus = require "mbus"
+local scans = require "spec.procedure.scans"
+
+local function at(address, fields)
+  local all = { address = address }
+  for name, value in pairs(fields or {}) do all[name] = value end
+  return scans.meter(("000000%02d"):format(address), all)
+end
+
+local function scan(meters, options, converter)
+  options = options or {}
+  options.range = options.range or "0-20"
+  return scans.scan({ meters = meters, converter = converter }, options)
+end
+
+describe("a primary scan", function()
+  it("finds the nine meters of the house and the address where two collide", function()
+    local done = scans.scan("house")
+    assert.same({ "10", "12", "15", "17", "74", "75", "76", "77", "79" }, scans.addresses(done))
+    assert.is_true(done.by_address[0].collision)
+    assert.same({ 0 }, done.result.collisions)
+    assert.is_false(done.result.complete)
+    local meter = done.by_address[10]
+    assert.same({ 10, "82969010", "KAM", 64, 13, "heat/cooling", "829690102D2C400D", 10, 2400 }, { meter.address, meter.id,
+      meter.manufacturer, meter.version, meter.medium, meter.medium_name, meter.secondary_address, meter.primary_address,
+      meter.baudrate })
+    assert.equal(0, done.sim.statistics.overlaps)
+  end)
+
+  it("takes no longer than the windows of the standard and the meters' telegrams need", function()
+    -- 251 times SND_NKE and its window; for each meter REQ_UD2, its delay, its telegram and 22 bits
+    local least = 251 * (396 / 2400 + 0.05)
+    local sim = assert(mbus.simulator.new("house"))
+    local bus = assert(mbus.open(sim))
+    for _, address in ipairs { 10, 12, 15, 17, 74, 75, 76, 77, 79 } do
+      local telegram = assert(bus:read(address)).telegrams[1]
+      least = least + (55 + 11 * #telegram.bytes + 22) / 2400 + 0.0475
+    end
+    local done = scans.scan("house")
+    assert.is_true(done.seconds <= 1.05 * least, ("%.2f s, least %.2f s"):format(done.seconds, least))
+    -- An empty bus needs the windows alone.
+    done = scans.scan { meters = {} }
+    assert.is_true(done.seconds <= 1.001 * 251 * 0.215, done.seconds)
+    assert.is_true(done.result.complete)
+  end)
+
+  it("takes ranges and lists", function()
+    local meters = { at(1), at(5), at(9), at(17) }
+    for _, case in ipairs { { "1-9", "1 5 9" }, { "5", "5" }, { 5, "5" }, { "17, 1-4", "1 17" }, { { 9, 5, 5 }, "5 9" },
+      { " 1 - 5 ", "1 5" } } do
+      local done = scan(meters, { range = case[1] })
+      assert.equal(case[2], table.concat(scans.addresses(done), " "))
+      assert.is_true(done.result.complete)
+    end
+  end)
+
+  it("refuses ranges that cannot be right, with the reason", function()
+    local bus <close> = assert(mbus.open "sim:")
+    for _, range in ipairs { "0-251", "5-1", "", "a", "1-", "1,,2", "-1", "253", 251, {}, { 300 }, { "x" } } do
+      local none, err = bus:scan { range = range }
+      assert.is_nil(none)
+      assert.equal("invalid", err.kind)
+      assert.matches("primary addresses are 0 to 250", tostring(err))
+    end
+    assert.has_error(function() bus:scan { range = true } end, "option range: text, a number or a list expected")
+    assert.has_error(function() bus:scan { mask = "31FFFFFF" } end, "option mask: only with secondary")
+    assert.has_error(function() bus:scan(5) end, "options are a table, not number")
+    assert.has_error(function() bus:scan { probe = "ping" } end, 'option probe: "nke", "req" or "both" expected')
+  end)
+
+  it("reports two meters at one address as a collision, however it looks", function()
+    local looks = {
+      clean = { 0.044, 0.0441 }, late = { 0.03, 0.15 }, garbage = { 0.044, 0.0455 }, random = { { 0.03, 0.06 }, { 0.03, 0.06 } },
+    }
+    for name, delays in pairs(looks) do
+      for _, converter in ipairs { { collision = "superpose" }, { collision = "break" } } do
+        local done = scan({ at(4), at(5, { delay = delays[1] }), at(5, { delay = delays[2], id = "12345678" }), at(6) }, {}, converter)
+        assert.same({ "4", "6" }, scans.addresses(done), name)
+        assert.same({ 5 }, done.result.collisions, name)
+        assert.equal(0, done.sim.statistics.overlaps)
+      end
+    end
+  end)
+
+  it("finds meters that ignore SND_NKE if it is told so", function()
+    local meters = { at(4), at(5, { ignores_nke = true }) }
+    assert.same({ "4" }, scans.addresses(scan(meters)))
+    for _, probe in ipairs { "req", "both" } do
+      assert.same({ "4", "5" }, scans.addresses(scan(meters, { probe = probe })))
+    end
+  end)
+
+  it("is not misled by habits", function()
+    local habits = { { needs_nke = true }, { short_ack = true }, { ignores_fcb = true }, { shared_fcb = true },
+      { faults = { leading = "00", acknowledgements = true } }, { faults = { trailing = "FF", acknowledgements = true } },
+      { faults = { checksum = true, answers = 1 } }, { faults = { gap = 0.008 } } }
+    for i, habit in ipairs(habits) do
+      local done = scan { at(4), at(5, habit), at(6) }
+      assert.same({ "4", "5", "6" }, scans.addresses(done), i)
+      assert.is_true(done.result.complete)
+    end
+    local done = scan({ at(4), at(5) }, {}, { echo = true })
+    assert.same({ "4", "5" }, scans.addresses(done))
+  end)
+
+  it("tells of a meter that acknowledges and gives no data", function()
+    for kind, fields in pairs { timeout = { silent_after = 1 }, rejected = { telegrams = {} },
+      mismatch = { faults = { address = 99 } } } do
+      local done = scan { at(4), at(5, fields), at(6) }
+      local meter = done.by_address[5]
+      if kind == "timeout" then
+        assert.is_nil(meter) -- it has fallen silent for good
+      else
+        assert.equal(kind, meter.error.kind)
+        assert.is_nil(meter.id)
+      end
+      assert.is_not_nil(done.by_address[4].id)
+      assert.is_not_nil(done.by_address[6].id)
+    end
+  end)
+
+  it("asks silent addresses again if it is told so", function()
+    local deaf = function(options) return #scan({ at(4) }, options).sent end
+    assert.equal(deaf {} + 20, deaf { retries = 1 })
+  end)
+
+  it("finds meters that answer late at their own address, and says that there were some", function()
+    for _, late in ipairs { 0.02, 0.1, 0.3 } do
+      local done = scan { at(4), at(5, { late = late }), at(9) }
+      assert.same({ "4", "5", "9" }, scans.addresses(done), late)
+      assert.is_false(done.result.complete)
+      assert.matches("longer margin", done.result.remarks[1])
+    end
+    -- and a margin that is long enough
+    local done = scans.scan({ meters = { at(4), at(5, { late = 0.3 }) } }, { range = "0-9", margin = 0.35 })
+    assert.same({ "4", "5" }, scans.addresses(done))
+    assert.is_true(done.result.complete)
+  end)
+
+  it("reads the meters on the way", function()
+    local two = { { records = scans.records(2) }, { records = scans.records(3) } }
+    local done = scan({ at(4), at(5, { telegrams = two }) }, { read = true })
+    assert.equal(3, #done.by_address[4].readout)
+    assert.equal(2, #done.by_address[5].readout.telegrams)
+    assert.equal(5, done.by_address[5].readout:records() and #done.by_address[5].readout)
+  end)
+
+  it("searches at several line speeds and comes back to the first", function()
+    local meters = { at(4), at(5, { baudrate = 300 }), at(6, { baudrate = 9600 }) }
+    local done = scan(meters, { baud = { 300, 2400, 9600 }, range = "3-7" })
+    assert.same({ "4", "5", "6" }, scans.addresses(done))
+    assert.same({ 300, 2400, 9600 }, { done.by_address[5].baudrate, done.by_address[4].baudrate, done.by_address[6].baudrate })
+    assert.equal(2400, done.sim.baudrate)
+  end)
+
+  it("says so where the line speed cannot be changed", function()
+    local sim = assert(mbus.simulator.new { meters = {} })
+    local transport = sim:transport()
+    local fixed = { name = "fixed", baudrate = 2400, margin = 0, gap = 0.02 }
+    for _, method in ipairs { "write", "read", "drain", "now", "sleep", "close" } do
+      fixed[method] = function(_, ...) return transport[method](transport, ...) end
+    end
+    local bus <close> = assert(mbus.open(fixed))
+    local search = bus:scan { range = "1", baud = { 300 } }
+    assert.is_nil(search())
+    assert.equal("unsupported", search.error.kind)
+    assert.has_error(function() bus:scan { baud = { 1234 } } end)
+  end)
+
+  it("tells how far it is", function()
+    local seen = {}
+    scan({ at(4) }, { progress = function(progress) seen[#seen + 1] = progress end })
+    assert.equal(22, #seen)
+    assert.same({ 0, 0, 0 }, { seen[1].fraction, seen[1].found, seen[1].current })
+    assert.equal(1, seen[22].fraction)
+    assert.equal(1, seen[6].found)
+    for i = 2, #seen do assert.is_true(seen[i].fraction > seen[i - 1].fraction) end
+    assert.is_true(math.abs(seen[12].seconds_left - 10 * 0.215) < 0.5)
+  end)
+end)
