@@ -1,13 +1,18 @@
 # bench.mk - speed of decoding; included by the Makefile.
 #
 #   make bench-decode                   time of the C core, then of Lua
+#   make bench-scan                     how long scans of simulated buses take
 #   make bench-instructions             instructions of the C core per telegram, where valgrind is there
 #   make ... BENCH_FRAMES='a.hex ...'   other telegrams than the corpus
 
 BENCH_FRAMES  ?= $(sort $(wildcard $(or $(BENCH_CORPUS),../shared/corpus)/wired/*.hex))
 BENCH_SECONDS ?= 1
 
-.PHONY: bench-decode bench-instructions
+.PHONY: bench-decode bench-instructions bench-scan
+# How long scans take on simulated buses.
+bench-scan: so
+	@eval "$$($(MAKE) -s env)"; $(LUA) spec/bench/scan.lua
+
 bench-decode: build/bench/decode so
 	@build/bench/decode -t $(BENCH_SECONDS) $(BENCH_FRAMES)
 	@eval "$$($(MAKE) -s env)"; BENCH_SECONDS=$(BENCH_SECONDS) $(LUA) spec/bench/decode.lua $(BENCH_FRAMES)

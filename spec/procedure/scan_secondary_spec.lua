@@ -89,6 +89,17 @@ describe("a secondary scan", function()
     end
   end)
 
+  it("asks a complete identification number no longer than it takes", function()
+    for _, options in ipairs { {}, { start_depth = 2 }, { expect = 2 } } do
+      for _, mask in ipairs { "12345678", "99999999", "123456782D2C0104", "123456782D2C01FF" } do
+        options.mask = mask
+        local done = scan({ meters = meters { "12345678" } }, options)
+        assert.equal(mask:find("^9") and 0 or 1, done.result.found)
+        assert.is_true(done.seconds < 2, mask .. done.seconds)
+      end
+    end
+  end)
+
   it("refuses malformed masks, with the reason", function()
     local bus <close> = assert(mbus.open "sim:")
     for mask, reason in pairs { ["31XX2747"] = '"X" is no hex digit', ["3189"] = "it has 4 digits", [""] = "it has 0 digits",

@@ -114,6 +114,14 @@ end
 
 --- Scanning -----------------------------------------------------------------------------------------------------
 
+-- That nobody reads any more is told by the next write, not by the end of the program.
+local function survive_pipe()
+  local runtime = require "mbus.runtime"
+  local handle = runtime.luv().new_signal()
+  pcall(handle.start, handle, "sigpipe", function() end) -- not every system has it
+  return function() runtime.close(handle) end
+end
+
 -- The first signal ends the scan in order, the second one the program.
 local function on_signal(fn)
   local runtime = require "mbus.runtime"
@@ -194,6 +202,7 @@ local function scan(bus, options, args, keep)
   end
   local search = assert(bus:scan(options))
   local interrupted = false
+  local release = survive_pipe()
   local stop = on_signal(function()
     interrupted = true
     search:abort()
@@ -208,6 +217,7 @@ local function scan(bus, options, args, keep)
   stop()
   bar:clear()
   list.finish()
+  release()
   local whole_scan = search.result and not interrupted and not out.closed
   keep.finish(whole_scan)
   if search.result then sum_up(search.result, interrupted) end

@@ -294,12 +294,16 @@ local function children_of(mask, position, values)
   return children
 end
 
+-- Masks that are taken for collisions without asking.
+local function is_unasked(self, mask, depth)
+  return (depth < self.scan.options.start_depth or depth < self.blind) and not Mask.is_exact(mask)
+end
+
 -- Asks all of these masks first, then goes into those with several.
 local function count_all(self, children, share, depth)
   local nodes, total = {}, 0
   for _, child in ipairs(children) do
-    local unasked = depth < self.scan.options.start_depth or depth < self.blind
-    nodes[child] = unasked and { kind = "many", unasked = true } or visit(self, child, self.attempts)
+    nodes[child] = is_unasked(self, child, depth) and { kind = "many", unasked = true } or visit(self, child, self.attempts)
   end
   if self.babbling == nil then notice_babble(self, children, nodes) end
   for _, child in ipairs(children) do total = total + count(self, child, nodes[child], share, depth) end
@@ -459,6 +463,7 @@ local HIDDEN = "collisions look like silence on this path: there may be more met
 local function is_dubious(self)
   local scan = self.scan
   local expected = scan.options.expect
+  if Mask.is_exact(scan.options.mask) then return false end
   local hidden = (not scan.delivers or #scan.state.unaccounted > 0) and hides_collisions(self)
   if hidden then scan:remark(HIDDEN) end
   return hidden or scan.garbles and not scan.delivers or expected and #scan.found < expected
@@ -484,7 +489,7 @@ end
 local function root_of(self, mask)
   local memory = self.nodes[mask]
   if memory then return memory end
-  if self.scan.options.start_depth > 0 then return { kind = "many", unasked = true } end
+  if is_unasked(self, mask, 0) then return { kind = "many", unasked = true } end
   local node = visit(self, mask, 2)
   if node.kind == "found" and mask:find("F") then node.kind = confirm(self, mask) end
   return node
@@ -493,7 +498,7 @@ end
 local function first_pass(self)
   local root = self.scan.options.mask
   local node = root_of(self, root)
-  if node.kind == "silent" and Address.parse(root).wildcard then
+  if node.kind == "silent" and not Mask.is_exact(root) then
     -- Collisions may look like silence, or the only meter has not heard: do not trust it yet.
     self.attempts = math.max(self.attempts, 2)
     split(self, root, { kind = "many", unasked = true }, 1, 0)
@@ -509,8 +514,7 @@ end
 -- Frame count bits of all meters are forgotten, and so is what was learned while they misled us.
 local function restart(self)
   local scan, state = self.scan, self.scan.state
-  state.nodes, state.unaccounted, state.untrusted = {}, {}, {}
-  state.doubtful = {}
+  state.nodes, state.unaccounted, state.untrusted, state.doubtful = {}, {}, {}, {}
   self.nodes, self.recent, self.doubtful = state.nodes, {}, state.doubtful
   self.done, self.babble, self.babbling = 0, nil, nil
   scan:ask(request.snd_nke(Address.BROADCAST), true)
