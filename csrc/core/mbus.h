@@ -362,6 +362,10 @@ int mbus_time_text(const mbus_time *time, mbus_type type, char *out, size_t capa
 /* The digits of an invalid BCD number as a meter's display would show them (" E--4"). Returns the length. */
 int mbus_bcd_glyphs(const mbus_record *record, char *out, size_t capacity);
 
+/* The four bytes of a daylight saving rule (type K): "on, from 03-31 02:00 to 10-27, +1 h". Returns the length. The offset from
+ * UTC that they hold as well is left out: its coding is not public. */
+int mbus_dst_rule_text(const mbus_record *record, char *out, size_t capacity);
+
 /* ISO 8859-1 to UTF-8, last character first if `reverse`. Returns the length. */
 int mbus_utf8(const uint8_t *bytes, size_t n, bool reverse, char *out, size_t capacity);
 

@@ -241,6 +241,38 @@ int mbus_bcd_glyphs(const mbus_record *r, char *out, size_t capacity)
     return finish(&w);
 }
 
+static void put_pair(writer *w, unsigned value)
+{
+    char text[2];
+
+    pair(text, value, false);
+    put(w, text[0]);
+    put(w, text[1]);
+}
+
+int mbus_dst_rule_text(const mbus_record *r, char *out, size_t capacity)
+{
+    writer w = {out, 0, capacity};
+    uint8_t o[4];
+
+    for (unsigned i = 0; i < 4; i++)
+        o[i] = r->bytes[r->msb_first ? 3 - i : i];
+    put_text(&w, o[1] & 0x80 ? "on, from " : "off, from ");
+    put_pair(&w, o[3] & 0x0Fu);
+    put(&w, '-');
+    put_pair(&w, o[1] & 0x1Fu);
+    put(&w, ' ');
+    put_pair(&w, o[0] & 0x1Fu);
+    put_text(&w, ":00 to ");
+    put_pair(&w, o[3] >> 4);
+    put(&w, '-');
+    put_pair(&w, o[2] & 0x1Fu);
+    put_text(&w, o[2] & 0x80 ? ", +" : ", -");
+    put(&w, (char)('0' + (o[2] >> 5 & 3)));
+    put_text(&w, " h");
+    return finish(&w);
+}
+
 /* ------------------------------------------------------------------ exact decimals */
 
 /* A natural number in limbs of nine decimal digits, lowest first. The widest case is a 20-digit magnitude times 244140625 beside

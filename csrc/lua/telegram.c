@@ -212,13 +212,8 @@ static void push_value(lua_State *L, const mbus_record *r)
 static void push_unit(lua_State *L, const mbus_record *r)
 {
     char text[MBUS_UNIT_TEXT_MAX];
-    int n;
+    int n = mbus_unit_text(r, text, sizeof text);
 
-    if (r->vib_length <= 2 && r->text_length == 0 && r->unit == MBUS_UNIT_NONE && !(r->vib[0] & 0x80)) {
-        lua_pushnil(L); /* the common case without a look at the VIFEs */
-        return;
-    }
-    n = mbus_unit_text(r, text, sizeof text);
     if (n > 0)
         lua_pushlstring(L, text, (size_t)n);
     else
@@ -442,7 +437,8 @@ static bool is_identifier(const mbus_record *r)
     return r->quantity == MBUS_QUANTITY_FABRICATION_NUMBER || r->quantity == MBUS_QUANTITY_IDENTIFICATION;
 }
 
-/* What the meter's display would show, where the value alone does not tell: leading zeros, error glyphs, wildcard dates. */
+/* What the meter's display would show, where the value alone does not tell: leading zeros, error glyphs, wildcard dates,
+ * daylight saving rules. */
 static void field_text(const build *b, const mbus_record *r)
 {
     char text[64];
@@ -456,6 +452,9 @@ static void field_text(const build *b, const mbus_record *r)
             snprintf(text + 2 * i, 3, "%02X", (unsigned)r->data[r->msb_first ? i : r->data_length - 1u - i]);
         key(b, FIELD_TEXT);
         lua_pushstring(b->L, text);
+    } else if (r->coding == MBUS_CODING_DST_RULE && r->type == MBUS_TYPE_BYTES && r->length == 4) {
+        key(b, FIELD_TEXT);
+        lua_pushlstring(b->L, text, (size_t)mbus_dst_rule_text(r, text, sizeof text));
     } else if (is_bcd && (r->flags & MBUS_FLAG_BCD_INVALID)) {
         key(b, FIELD_TEXT);
         lua_pushlstring(b->L, text, (size_t)mbus_bcd_glyphs(r, text, sizeof text));

@@ -282,6 +282,12 @@ describe("dates", function()
     assert.are.same({ "time_invalid" }, { table.unpack(r.flags) })
   end)
 
+  it("of a daylight saving rule (type K) are bytes with a text", function()
+    local r = record "04 FD 72 02 9F BB A3"
+    assert.are.same({ "daylight_saving", "bytes", "029fbba3", "on, from 03-31 02:00 to 10-27, +1 h" }, { r.quantity, r.type, r.value, r.text })
+    assert.are.equal("off, from 03-31 02:00 to 10-27, -1 h", record("04 FD 72 02 1F 3B A3").text)
+  end)
+
   it("keep the summer-time mark", function()
     assert.are.same({ "summer_time" }, { table.unpack(record("04 6D 00 8C 01 37").flags) })
   end)
