@@ -294,19 +294,87 @@ local function children_of(mask, position, values)
   return children
 end
 
+local function forget(self, children)
+  for _, child in ipairs(children) do self.nodes[child] = nil end
+end
+
 -- Masks that are taken for collisions without asking.
 local function is_unasked(self, mask, depth)
   return (depth < self.scan.options.start_depth or depth < self.blind) and not Mask.is_exact(mask)
 end
 
+local function is_settled(node) return node.total or node.kind == "silent" or node.kind == "found" end
+
+-- Of these masks those that have to be gone into.
+local function unsettled(children, nodes)
+  local masks = {}
+  for _, child in ipairs(children) do
+    if not is_settled(nodes[child]) then masks[#masks + 1] = child end
+  end
+  return masks
+end
+
+local function has_found(self, mask)
+  for _, meter in ipairs(self.scan.found) do
+    local address = meter.secondary_address
+    if address and Address.matches(mask:sub(1, 16), address) then return true end
+  end
+  return false
+end
+
+-- What nobody or a single meter answers to tells of each of the crowd. Whom it found before would answer to it too.
+local function ask_common(self, common, crowd, position, value)
+  if not self.nodes[common] and has_found(self, common) then return end
+  local kind = visit(self, common, self.attempts).kind
+  if kind ~= "silent" and kind ~= "found" then return end
+  for _, mask in ipairs(crowd) do
+    local child = Mask.child(mask, position, value)
+    self.nodes[child] = { kind = has_found(self, child) and "found" or "silent" }
+  end
+end
+
+local SPARSE = 8 -- of ten values: if more hide several meters, there are too many of them to be asked together
+
+-- Only where collisions show, and by digits of the identification number.
+local function common_position(self, crowd, nodes)
+  if not self.scan.delivers or self.babbling or #crowd < 2 or #crowd > SPARSE then return nil end
+  for _, child in ipairs(crowd) do
+    local node = nodes[child]
+    if node.kind ~= "many" or node.unasked or node.together then return nil end
+  end
+  local position = nodes[crowd[1]].position or Mask.position(crowd[1], self.scan.found)
+  return position and position <= 8 and position
+end
+
+-- Where several children of a mask have to be split by the same digit, most values of that digit are nobody's in any of
+-- them: a selection that leaves open which child is meant asks all of them. Returns the share that is left of theirs.
+local function ask_together(self, mask, crowd, nodes, share)
+  local position = common_position(self, crowd, nodes)
+  if not position then return share end
+  for _, child in ipairs(crowd) do nodes[child].position = position end
+  local values = Mask.axis(position, self.scan.found, self.scan.options.hex).values
+  local commons = children_of(mask, position, values)
+  for i, common in ipairs(commons) do
+    ask_common(self, common, crowd, position, values[i])
+    self.done = self.done + share / 2 / #commons
+  end
+  for _, child in ipairs(crowd) do nodes[child].together = true end
+  forget(self, commons)
+  return share / 2
+end
+
 -- Asks all of these masks first, then goes into those with several.
-local function count_all(self, children, share, depth)
+local function count_all(self, mask, children, share, depth)
   local nodes, total = {}, 0
   for _, child in ipairs(children) do
     nodes[child] = is_unasked(self, child, depth) and { kind = "many", unasked = true } or visit(self, child, self.attempts)
+    if is_settled(nodes[child]) then total = total + count(self, child, nodes[child], 0, depth) end
+    self.done = self.done + share / 4 / #children
   end
   if self.babbling == nil then notice_babble(self, children, nodes) end
-  for _, child in ipairs(children) do total = total + count(self, child, nodes[child], share, depth) end
+  local crowd = unsettled(children, nodes)
+  local left = ask_together(self, mask, crowd, nodes, share * 3 / 4)
+  for _, child in ipairs(crowd) do total = total + count(self, child, nodes[child], left / #crowd, depth) end
   return total, nodes
 end
 
@@ -359,7 +427,7 @@ local function recount(self, mask, axis, children, nodes, need, total, depth)
   if depth == 1 and total == 0 then self.scan.link:sleep(self.scan.link:now() + REBOOT) end
   total = total + with_longer_window(self, ask_silent, children, nodes, depth)
   if total < need and axis.more then
-    total = total + count_all(self, children_of(mask, axis.position, axis.more), 0, depth)
+    total = total + count_all(self, mask, children_of(mask, axis.position, axis.more), 0, depth)
   end
   return total, total >= need
 end
@@ -373,10 +441,6 @@ local function give_up(self, mask)
   end
 end
 
-local function forget(self, children)
-  for _, child in ipairs(children) do self.nodes[child] = nil end
-end
-
 ---@return integer  meters under this mask, as many as are accounted for or reported
 function split(self, mask, node, share, depth)
   local need = node.unasked and 0 or NEED[node.kind]
@@ -388,7 +452,7 @@ function split(self, mask, node, share, depth)
   local axis = Mask.axis(node.position, self.scan.found, self.scan.options.hex)
   local children = children_of(mask, axis.position, axis.values)
   depth = depth + 1
-  local total, nodes = count_all(self, children, share / #children, depth)
+  local total, nodes = count_all(self, mask, children, share, depth)
   remember_silent(self, children, nodes)
   if self.babbling then need = math.min(need, total) end
   if total < need then
