@@ -161,6 +161,23 @@ describe("the command", function()
     end)
   end)
 
+  it("decrypts what it hears with a key, and says so without", function()
+    -- OMS Vol. 2, Annex N.5.4
+    local data = "88 77 66 55 93 44 55 08 00 04 10 05 00 DF E2 A7 82 14 6D 15 13 58 1C D2 F8 3F 39 04"
+    helper.with_folder(function(folder)
+      helper.write(folder .. "/bus.lua", ("return { meters = { { address = 5, babbles = 1, telegrams = { { data = %q } } } } }"):format(data))
+      for command, rest in pairs { send = "10 5B 05 60 16", monitor = "--duration 1.5" } do
+        local line = ("%s 'sim:%s/bus.lua' %s"):format(command, folder, rest)
+        local code, out = mbus(line .. " --key 000102030405060708090A0B0C0D0E0F")
+        assert.equal(0, code)
+        assert.matches("heat cost units +1234", out)
+        assert.is_nil(out:find("key", 1, true))
+        assert.matches("# RSP_UD of 5\n.*55667788.*is encrypted", select(2, mbus(line)))
+        assert.matches("\n# the key is not that of meter 5566778893445508", select(2, mbus(line .. " --key " .. ("F"):rep(32))))
+      end
+    end)
+  end)
+
   it("ends a monitor on a signal, with the record complete", function()
     helper.with_folder(function(folder)
       helper.write(folder .. "/bus.lua", (BUS:gsub("alarm = 4", "babbles = 0.2")))

@@ -56,8 +56,7 @@ local function replay(args)
   end
   local key, wrong = keys.parse(args)
   if wrong then return console.USAGE end
-  local options = { keys = key, formats = {} }
-  local out = heard.new(args.format, function(bytes) return require("mbus").decode(bytes, options) end)
+  local out = heard.new(args.format, key)
   for entry in heard.entries(captured) do out.show(entry) end
   out.finish()
   return #captured.entries > 0 and console.OK or console.INCOMPLETE

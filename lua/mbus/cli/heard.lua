@@ -2,6 +2,7 @@
 local capture = require "mbus.capture"
 local console = require "mbus.cli.console"
 local core = require "mbus.core"
+local decode = require("mbus.decode").telegram
 
 local M = {}
 
@@ -34,7 +35,7 @@ local function is_telegram(frame)
   return frame and (frame.type == "long" or frame.type == "control") and frame.c & MASTER == 0
 end
 
-local function table_writer(decode)
+local function table_writer(options)
   local format = require "mbus.format.table"
   local style = console.style()
   return {
@@ -43,8 +44,11 @@ local function table_writer(decode)
       local what = describe(entry.frame)
       local errors = (entry.line_errors or 0) > 0 and "  (damaged characters)" or ""
       console.write(line .. (what and "   # " .. what or "") .. errors .. "\n")
-      local telegram = is_telegram(entry.frame) and decode(entry.bytes)
-      if telegram then console.write(format.telegram(telegram, style) .. "\n") end
+      if is_telegram(entry.frame) then
+        local telegram, err = decode(entry.bytes, options)
+        if telegram then console.write(format.telegram(telegram, style) .. "\n") end
+        if err then console.write(("# %s\n"):format(err)) end
+      end
       console.flush()
     end,
     finish = console.flush,
@@ -52,12 +56,12 @@ local function table_writer(decode)
 end
 
 -- Other formats hold the telegrams alone.
-local function telegram_writer(name, decode)
+local function telegram_writer(name, options)
   local out = require("mbus.cli.output").new(name)
   return {
     show = function(entry)
       if not is_telegram(entry.frame) then return end
-      local telegram, err = decode(entry.bytes)
+      local telegram, err = decode(entry.bytes, options)
       if telegram then out.telegram(telegram) else out.failure(err, entry.frame) end
       console.flush()
     end,
@@ -66,11 +70,11 @@ local function telegram_writer(name, decode)
 end
 
 ---@param name string  of a format
----@param decode? fun(bytes: string): mbus.Telegram?, mbus.Error?  default mbus.core.telegram
+---@param keys? table  of encrypted meters
 ---@return { show: fun(entry: table), finish: fun() }  an entry has time, direction, bytes, and a frame if it is one
-function M.new(name, decode)
-  decode = decode or core.telegram
-  return name == "table" and table_writer(decode) or telegram_writer(name, decode)
+function M.new(name, keys)
+  local options = { keys = keys, formats = {} }
+  return name == "table" and table_writer(options) or telegram_writer(name, options)
 end
 
 ---The frames of a capture, each an entry; what is no frame is one too.

@@ -2,6 +2,7 @@
 local bus_options = require "mbus.cli.bus"
 local capture = require "mbus.capture"
 local console = require "mbus.cli.console"
+local keys = require "mbus.cli.keys"
 local output = require "mbus.cli.output"
 
 local M = {}
@@ -83,7 +84,7 @@ function M.run(args)
   local stop = abort_on_signal(search)
   local transport = bus.transport
   local start = transport.now and transport:now() or require("mbus.runtime").now()
-  code = listen(search, require("mbus.cli.heard").new(args.format), file, start)
+  code = listen(search, require("mbus.cli.heard").new(args.format, (keys.parse(args))), file, start)
   stop()
   bus:close()
   if file then file:close() end

@@ -1,6 +1,7 @@
 ---mbus send: any frame, and what comes back.
 local bus_options = require "mbus.cli.bus"
 local console = require "mbus.cli.console"
+local keys = require "mbus.cli.keys"
 local manage = require "mbus.cli.manage"
 local output = require "mbus.cli.output"
 
@@ -51,7 +52,7 @@ function M.run(args)
   end
   local heard, code = manage.perform(args, "send", bytes, { listen = args.listen })
   if not heard then return code end
-  local out = require("mbus.cli.heard").new(args.format)
+  local out = require("mbus.cli.heard").new(args.format, (keys.parse(args)))
   local frames = 0
   for _, entry in ipairs(heard) do
     entry.direction = entry.frame and "RECV" or "NOISE"
