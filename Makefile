@@ -43,7 +43,7 @@ help:
 	@echo 'make build     build and install into lua_modules/ (lua_modules/bin/mbus runs from any folder)'
 	@echo 'make install   install system-wide (root), for this user, or with PREFIX=DIR into DIR'
 	@echo 'make fuzz      fuzz the C core with libFuzzer, see csrc/fuzz/README.md'
-	@echo 'make bench-decode  speed of decoding; make bench-instructions counts instructions (valgrind)'
+	@echo 'make bench     all benchmarks in one table, with the change against the baseline; see csrc/bench/bench.mk'
 	@echo 'make so        quick build of the C modules alone, into build/'
 	@echo 'make env       shell commands that make `$(LUA)` find this tree: eval "$$(make -s env)"'
 	@echo 'make clean     remove everything that was built'

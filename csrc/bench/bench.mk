@@ -1,33 +1,29 @@
-# bench.mk - speed of decoding; included by the Makefile.
+# bench.mk - speed; included by the Makefile. spec/bench/run.lua tells the settings.
 #
-#   make bench-decode                   time of the C core, then of Lua
-#   make bench-scan                     how long scans of simulated buses take
-#   make bench-instructions             instructions of the C core per telegram, where valgrind is there
-#   make ... BENCH_FRAMES='a.hex ...'   other telegrams than the corpus
+#   make bench             all benchmarks in one table, with the change against spec/bench/baseline.txt
+#   make bench-baseline    the same, and store it as the baseline
+#   make bench-check       instructions only; fails if one is 10 % above the baseline
+#   make bench-scan        scans of larger simulated buses
+#   make bench-transports  reading over every transport and every fault
 
-BENCH_FRAMES  ?= $(sort $(wildcard $(or $(BENCH_CORPUS),../shared/corpus)/wired/*.hex))
-BENCH_SECONDS ?= 1
+BENCH_LUA = eval "$$($(MAKE) -s env)"; export LUA_PATH="./?.lua;$$LUA_PATH" CC="$(CC)"; $(LUA)
 
-.PHONY: bench-decode bench-instructions bench-scan
-# How long scans take on simulated buses.
+.PHONY: bench bench-baseline bench-check bench-scan bench-transports
+bench: build/bench/core so
+	@$(BENCH_LUA) spec/bench/run.lua
+
+bench-baseline: build/bench/core so
+	@$(BENCH_LUA) spec/bench/run.lua baseline
+
+bench-check: build/bench/core so
+	@$(BENCH_LUA) spec/bench/run.lua check
+
 bench-scan: so
-	@eval "$$($(MAKE) -s env)"; $(LUA) spec/bench/scan.lua
+	@$(BENCH_LUA) spec/bench/scan.lua
 
-bench-decode: build/bench/decode so
-	@build/bench/decode -t $(BENCH_SECONDS) $(BENCH_FRAMES)
-	@eval "$$($(MAKE) -s env)"; BENCH_SECONDS=$(BENCH_SECONDS) $(LUA) spec/bench/decode.lua $(BENCH_FRAMES)
+bench-transports: so
+	@$(BENCH_LUA) spec/bench/transports.lua
 
-build/bench/decode: csrc/bench/decode.c $(CORE_C) $(CORE_H)
+build/bench/core: csrc/bench/core.c $(CORE_C) $(CORE_H)
 	@mkdir -p $(@D)
-	@$(CC) $(WARNINGS) -O2 -g -o $@ $(CORE_C) csrc/bench/decode.c
-
-# One round of each mode with nothing else counted. "Collected" is valgrind's sum.
-bench-instructions: build/bench/decode
-	@for mode in frame records values texts; do \
-		valgrind --tool=callgrind --callgrind-out-file=build/bench/$$mode.out --toggle-collect="measure_$$mode" \
-			build/bench/decode -n 10 -m $$mode $(BENCH_FRAMES) 2>&1 | \
-		awk -v mode=$$mode '$$1 == "telegrams" { n = 10 * $$2; records = 10 * $$4 } /Collected/ { sum = $$NF; \
-			if (mode == "records") sum = sum * 10 / 11; \
-			printf "%-8s %8.0f instructions/telegram %8.0f scaled to 12.7 records\n", mode, sum / n, \
-				mode == "frame" ? sum / n : sum / records * 12.7 }'; \
-	done
+	@$(CC) $(WARNINGS) -O2 -g -o $@ $(CORE_C) csrc/bench/core.c

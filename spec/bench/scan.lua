@@ -1,16 +1,19 @@
 ---How long scans take, at 2400 baud, on simulated buses.
 ---
----    make bench-scan                          or: lua5.4 spec/bench/scan.lua [real]
+---    make bench-scan
+---    eval "$(make -s env)"; LUA_PATH="./?.lua;$LUA_PATH" lua5.4 spec/bench/scan.lua [real|house]
 ---
----The clock is virtual, and the numbers repeat; with "real" the house is scanned on the computer's clock as well. `least` is
----what the windows of the standard (EN 13757-2: 330 bits + 50 ms, and the 11 bits of the character that would end them) and
----the meters' own telegrams need, one question for each address and no scan being possible with less; for secondary scans
----there is no such bound, and the number of selections is given.
+---The clock is virtual, and the numbers repeat; with "real" the house is scanned on the computer's clock as well, with "house"
+---it alone is scanned and read. `least` of a primary scan is what the windows of the standard (EN 13757-2: 330 bits + 50 ms,
+---and the 11 bits of the character that would end them) and the meters' own telegrams need, one question for each address; of
+---a secondary scan the time for one who knows the numbers beforehand: each meter is selected once and sends its first telegram;
+---of reading all characters, the meters' own delays, and one window after deselecting.
+local house = require "spec.bench.house"
 local mbus = require "mbus"
 local Random = require "mbus.simulator.random"
 
 local BAUD = 2400
-local KAMSTRUP = { 10, 12, 15, 17, 74, 75, 76, 77, 79 }
+local BITS, DELAY, WINDOW = 11, 0.0475, 341 / BAUD + 0.05 -- of a character; of a meter on average; for an answer
 
 local function random_bus(count, seed)
   local random, meters = Random.new(seed), {}
@@ -23,16 +26,22 @@ local function random_bus(count, seed)
   return { baudrate = BAUD, meters = meters, seed = seed }
 end
 
--- What 251 windows and the first telegrams of the nine meters that answer alone need.
-local function least_primary()
-  local seconds = 251 * (396 / BAUD + 0.05)
-  local sim = assert(mbus.simulator.new "house")
-  local bus <close> = assert(mbus.open(sim))
-  for _, address in ipairs(KAMSTRUP) do
+-- What the first telegrams of meters need, after a question of so many characters, with a pause behind each answer.
+local function first_telegrams(addresses, question)
+  local seconds = 0
+  local bus <close> = assert(mbus.open(assert(mbus.simulator.new "house")))
+  for _, address in ipairs(addresses) do
     local telegram = assert(bus:read(address)).telegrams[1]
-    seconds = seconds + (55 + 11 * #telegram.bytes + 22) / BAUD + 0.0475
+    seconds = seconds + BITS * (question + #telegram.bytes + 2) / BAUD + DELAY
   end
   return seconds
+end
+
+local function least_primary() return 251 * (396 / BAUD + 0.05) + first_telegrams(house.primary, 5) end
+
+-- Selections of 17 characters and their E5.
+local function least_secondary()
+  return first_telegrams(house.secondary, 5) + #house.secondary * (BITS * (17 + 1 + 2) / BAUD + DELAY) + WINDOW
 end
 
 local function scan(description, options, clock)
@@ -44,6 +53,21 @@ local function scan(description, options, clock)
   assert(search.result, search.error)
   assert(sim.statistics.overlaps == 0, "it has talked while an answer was on the line")
   return transport:now() - start, search.result
+end
+
+-- Seconds that reading takes, and that the line needs for it.
+local function read(addresses)
+  local delays, request_end = 0, nil
+  local function trace(direction, _, time)
+    if direction == "receive" then request_end = time else delays = delays + time - request_end end
+  end
+  local sim = assert(mbus.simulator.new("house", { trace = trace }))
+  local bus <close> = assert(mbus.open(sim))
+  local start = bus.transport:now()
+  for _, address in ipairs(addresses) do assert(bus:read(address)) end
+  assert(sim.statistics.overlaps == 0, "it has talked while an answer was on the line")
+  local deselection = type(addresses[1]) == "string" and WINDOW or 0
+  return bus.transport:now() - start, sim.statistics.airtime + delays + deselection, sim.statistics.requests
 end
 
 local function line(name, seconds, found, requests, limit)
@@ -61,18 +85,32 @@ local function random_line(count, limit)
     ("longest %.2f s, limit %s s"):format(most, limit))
 end
 
-local function main(real)
-  local least = least_primary()
-  local seconds, result = scan({ meters = {} }, {})
-  line("primary 0-250, empty bus", seconds, result.found, result.requests, ("least %.2f s"):format(251 * (396 / BAUD + 0.05)))
-  for _, clock in ipairs { "virtual", real } do
-    seconds, result = scan("house", {}, clock)
-    line("primary 0-250, house, " .. clock .. " clock", seconds, result.found, result.requests,
-      ("least %.2f s: %.3f times"):format(least, seconds / least))
-    seconds, result = scan("house", { secondary = true }, clock)
-    line("secondary, house, " .. clock .. " clock", seconds, result.found, result.requests, "limit 20 s")
+local function against(seconds, least) return ("least %.2f s: %.3f times"):format(least, seconds / least) end
+
+local function scan_house(clock)
+  local seconds, result = scan("house", {}, clock)
+  line("primary 0-250, house, " .. clock .. " clock", seconds, result.found, result.requests, against(seconds, least_primary()))
+  seconds, result = scan("house", { secondary = true }, clock)
+  line("secondary, house, " .. clock .. " clock", seconds, result.found, result.requests, against(seconds, least_secondary()))
+end
+
+local function read_house()
+  for _, by in ipairs { "primary", "secondary" } do
+    local seconds, least, requests = read(house[by])
+    line("read by " .. by .. " address, house", seconds, #house[by], requests, against(seconds, least))
   end
+end
+
+local function main(what)
+  if what ~= "house" then
+    local seconds, result = scan({ meters = {} }, {})
+    line("primary 0-250, empty bus", seconds, result.found, result.requests, against(seconds, 251 * (396 / BAUD + 0.05)))
+  end
+  scan_house "virtual"
+  if what == "real" then scan_house "real" end
+  read_house()
+  if what == "house" then return end
   for _, case in ipairs { { 0, "-" }, { 1, 2 }, { 10, "-" }, { 50, 95 }, { 250, 460 } } do random_line(table.unpack(case)) end
 end
 
-main(arg[1] == "real" and "real" or nil)
+main(arg[1])

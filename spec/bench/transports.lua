@@ -1,7 +1,7 @@
 -- What the way to the bus costs, and what broken gateways do: the house of eleven meters at 2400 baud, each by its
 -- identification number, over every transport and every fault, with the default settings.
 --
---     eval "$(make -s env)"; LUA_PATH="./?.lua;$LUA_PATH" lua5.4 spec/bench/transports.lua
+--     make bench-transports
 --
 -- All buses run at the same time in this one process; that takes about two minutes.
 local mbus = require "mbus"

@@ -58,8 +58,114 @@ describe("a telegram as JSON", function()
   end)
 
   it("can be indented", function()
+    assert.equal([[
+{
+  "kind": "valid",
+  "schema": 1,
+  "valid": true,
+  "error": null,
+  "frame": {
+    "type": "long",
+    "c": 8,
+    "a": 5,
+    "ci": 114
+  },
+  "header": {
+    "type": "long",
+    "id": "12345678",
+    "manufacturer": "PAD",
+    "version": 1,
+    "medium": 7,
+    "access_no": 85,
+    "status": 0,
+    "signature": 0
+  },
+  "records": [],
+  "more_records_follow": true,
+  "manufacturer_data_hex": ""
+}]], format.telegram(telegram_of "\x1F", { indent = true }))
     assert.same(dkjson.decode(format.telegram(decode(helper.HYD))),
       dkjson.decode(format.telegram(decode(helper.HYD), { indent = true })))
+  end)
+end)
+
+-- What our own text shares with dkjson's, for values of every kind.
+describe("JSON of any value", function()
+  local function record(fields)
+    for name, value in pairs { ["function"] = "instantaneous", modifiers = {}, flags = {}, raw_data_hex = "" } do
+      fields[name] = fields[name] or value
+    end
+    return fields
+  end
+
+  local function written(fields, options)
+    local list = { record(fields) }
+    return format.telegram({ records = function() return ipairs(list) end }, options)
+  end
+
+  local function value_text(value) return written({ value = value }):match('"value":(.*),"modifiers"') end
+
+  local NASTY = { "", " ", "a", '"', "\\", "\\\\", '\\"', "/", "{}[],:", "\n\r\t\b\f", "\0", "\x7F", "°C", "m³", "Ω", "日本", "😀", "\u{AD}",
+    "\u{2028}\u{2029}", "\u{FEFF}", "\u{FFFD}", "\xFF", "\xC3", "\xE2\x80", "\xC2\x80", ("x"):rep(300) }
+  for byte = 0, 255 do NASTY[#NASTY + 1] = "<" .. string.char(byte) .. ">" end
+
+  it("quotes text as dkjson does", function()
+    for _, text in ipairs(NASTY) do
+      local quoted = dkjson.quotestring(text)
+      assert.equal(quoted, value_text(text))
+      assert.equal('"unit":' .. quoted .. ',"type"', written({ unit = text }):match '"unit":.*,"type"')
+      assert.equal('"modifiers":[' .. quoted .. "," .. quoted .. '],"error"',
+        written({ modifiers = { text, text } }):match '"modifiers":.*,"error"')
+      assert.equal('"raw_data_hex":' .. quoted .. ',"telegram"', written({ raw_data_hex = text }):match '"raw_data_hex":.*,"telegram"')
+    end
+  end)
+
+  it("spreads over lines what is between the strings, and nothing in them", function()
+    for _, text in ipairs(NASTY) do
+      local spread = written({ value = text, modifiers = { text } }, { indent = true })
+      assert.truthy(spread:find('\n      "value": ' .. dkjson.quotestring(text) .. ",\n", 1, true), text)
+      assert.equal(written { value = text, modifiers = { text } }, (spread:gsub("\n *", ""):gsub('": ', '":')))
+    end
+  end)
+
+  it("writes integers as dkjson does", function()
+    for _, integer in ipairs { 0, 1, -1, 255, 2 ^ 31 | 0, 2 ^ 53 + 1 | 0, 10 ^ 15 | 0, math.maxinteger, math.mininteger } do
+      assert.equal(dkjson.encode(integer), value_text(integer))
+      assert.equal(('"raw":%d}]'):format(integer), written({ raw = integer }):match '"raw":.-}%]')
+    end
+  end)
+
+  it("writes floats that read back as the same number, and as dkjson does where 14 digits are enough", function()
+    local random = require("mbus.simulator.random").new(7)
+    local floats = { 0.1, 0.5, 1e-5, 1.5e-300, 1e300, 5e-324, 1 / 3, 2 / 3, 123456789.125, 1e15, 2.0 ^ 63, -0.0 }
+    for _ = 1, 1000 do floats[#floats + 1] = (random:number() - 0.5) * 10.0 ^ (random:number() * 40 // 1 - 20) end
+    for places = 1, 12 do floats[#floats + 1] = -123457 / 10 ^ places end
+    local alike = 0
+    for _, float in ipairs(floats) do
+      local text = value_text(float)
+      assert.equal(float, tonumber(text))
+      if tonumber(("%.14g"):format(float)) == float and float % 1 ~= 0 and math.abs(float) > 1e-307 then
+        alike = alike + 1
+        assert.equal(dkjson.encode(float), text)
+      end
+    end
+    assert.is_true(alike >= 16)
+  end)
+
+  it("is null where there is no number, as with dkjson", function()
+    for _, none in ipairs { 0 / 0, math.huge, -math.huge } do
+      assert.equal(dkjson.encode(none), value_text(none))
+      assert.equal("null", value_text(none))
+    end
+    assert.equal("null", value_text(nil))
+  end)
+
+  it("forgets names before they are too many, and writes each right", function()
+    for round = 1, 2 do
+      for i = 1, 2500 do
+        assert.truthy(written({ unit = "unit" .. i, index = i }):find(('"index":%d,.*"unit":"unit%d","type"'):format(i, i)), round)
+      end
+    end
   end)
 end)
 

@@ -5,7 +5,7 @@ local M = {}
 
 ---@param value number  finite
 ---@return string  the fewest digits that read back as `value`
-local function shortest(value)
+function M.shortest(value)
   for digits = 15, 17 do
     local text = ("%." .. digits .. "g"):format(value)
     if tonumber(text) == value then return text end
@@ -27,7 +27,7 @@ end
 function M.plain(value)
   if math.type(value) == "integer" then return ("%d"):format(value) end
   if value == 0 then return "0" end -- also the negative one
-  return without_exponent(shortest(value))
+  return without_exponent(M.shortest(value))
 end
 
 ---@param record mbus.Record
