@@ -9,7 +9,7 @@ UNAME  := $(shell uname -s)
 
 # What Debian calls the things we need; elsewhere `make setup` prints the list.
 PACKAGES      := lua5.4 liblua5.4-dev lua-luv lua-dkjson lua-argparse luarocks libserialport-dev libmbedtls-dev gcc libc6-dev
-TEST_PACKAGES := $(PACKAGES) lua-busted lua-check clang binutils ser2net socat lua-copas lua-cqueues
+TEST_PACKAGES := $(PACKAGES) lua-busted lua-check clang clang-tidy cppcheck valgrind binutils ser2net socat lua-copas lua-cqueues
 
 # Looked up when used, since the headers may come with the set-up.
 LUA_INCDIR ?= $(shell for d in /usr/include/lua5.4 /usr/local/include/lua5.4 /opt/homebrew/include/lua \
@@ -42,7 +42,12 @@ help:
 	@echo 'make test      set up, build, and run every check'
 	@echo 'make build     build and install into lua_modules/ (lua_modules/bin/mbus runs from any folder)'
 	@echo 'make install   install system-wide (root), for this user, or with PREFIX=DIR into DIR'
-	@echo 'make fuzz      fuzz the C core with libFuzzer, see csrc/fuzz/README.md'
+	@echo 'make fuzz      fuzz every parser with libFuzzer, see csrc/fuzz/README.md'
+	@echo 'make memory    let every single allocation fail;  make collector  collect garbage all the time'
+	@echo 'make coverage  lines that the tests reach;  make mutation  faults put into csrc/core: do the tests notice?'
+	@echo 'make analyse   static analysers;  make memcheck, make sanitize  all specs under valgrind or the sanitizers'
+	@echo 'make cross     on ARM and big-endian MIPS;  make lua55  in Lua 5.5;  make size  flash and stack of the core'
+	@echo 'make soak      a million polls on the virtual clock, then an hour of polls over TCP with faults'
 	@echo 'make bench     all benchmarks in one table, with the change against the baseline; see csrc/bench/bench.mk'
 	@echo 'make so        quick build of the C modules alone, into build/'
 	@echo 'make env       shell commands that make `$(LUA)` find this tree: eval "$$(make -s env)"'
@@ -136,7 +141,8 @@ install: setup
 # --- checks ---------------------------------------------------------------------------------------------------
 
 .PHONY: test lint warnings symbols check binding spec
-test: setup-test lint warnings symbols check binding fuzz-short spec
+test: setup-test lint warnings symbols analyse check check-no-names lua32 binding memcheck-short collector-short fuzz-short \
+	memory-short bench-check spec
 
 # All sources with every warning an error, by both compilers.
 warnings: $(foreach cc,gcc clang,$(patsubst csrc/%.c,build/$(cc)/%.o,$(CORE_C) $(LUA_C) $(OTHER_C) $(TEST_C)))
@@ -191,4 +197,5 @@ clean:
 	rm -rf build lua_modules
 	@$(TIDY)
 
-include csrc/fuzz/fuzz.mk csrc/bench/bench.mk
+include csrc/fuzz/fuzz.mk csrc/bench/bench.mk csrc/check/analyse.mk csrc/check/cross.mk csrc/check/size.mk
+include spec/coverage/coverage.mk spec/mutation/mutation.mk spec/soak/soak.mk

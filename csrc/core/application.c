@@ -373,7 +373,7 @@ int record_data_size(unsigned field, const uint8_t *p, unsigned n)
         return -1;
     if (p[0] <= 0xBF)
         return 1 + p[0];
-    if ((p[0] >= 0xC0 && p[0] <= 0xC9) || (p[0] >= 0xD0 && p[0] <= 0xD9) || (p[0] >= 0xE0 && p[0] <= 0xEF))
+    if (p[0] <= 0xC9 || (p[0] >= 0xD0 && p[0] <= 0xD9) || (p[0] >= 0xE0 && p[0] <= 0xEF))
         return 1 + (p[0] & 0x0F);
     if (p[0] >= 0xF0 && p[0] <= 0xF4)
         return 1 + 4 * (p[0] - 0xEC);
@@ -444,7 +444,6 @@ static void find_vifes(mbus_record *r)
 /* VIF and VIFEs, as far as they frame the record. */
 static int read_vib(mbus_cursor *c, mbus_record *r)
 {
-    unsigned n = 0;
     uint8_t byte;
     int rc = MBUS_OK;
 
@@ -455,10 +454,10 @@ static int read_vib(mbus_cursor *c, mbus_record *r)
     if ((byte & 0x7F) == VIF_PLAIN_TEXT) {
         rc = read_plain_text(c, r);
     } else {
-        while (byte & EXTENSION) {
+        for (unsigned n = 0; byte & EXTENSION; n++) {
             if (left_of(c) == 0)
                 return stop(c, MBUS_E_VIF_END, c->position);
-            if (n++ == VIFE_MAX)
+            if (n == VIFE_MAX)
                 return stop(c, MBUS_E_TOO_MANY_VIFE, c->position);
             byte = c->bytes[c->position++];
         }
@@ -519,7 +518,7 @@ static void apply_vife(mbus_record *r, unsigned code, int *own_exponent)
             r->coding = code == 0xFC11u ? MBUS_CODING_UNSIGNED : MBUS_CODING_BITS;
         return;
     }
-    if (code < 0x20 && !r->command && code && mbus_record_error_name(code))
+    if (!r->command && vife_is_record_error(code))
         r->record_error = (uint8_t)code;
     switch (vife_find(code)) {
     case VIFE_SCALE:

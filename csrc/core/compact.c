@@ -69,11 +69,11 @@ static int interleave(const compact *c, const uint8_t *headers, size_t n, uint8_
     const uint8_t *data = c->p + 4;
     size_t size = 0;
     mbus_record r;
-    int rc, data_size;
+    int rc;
 
     while ((rc = mbus_next(&cursor, &r)) > 0) {
         size_t header = (size_t)r.dib_length + r.vib_length;
-        data_size = record_data_size(r.field, data, (unsigned)(c->end - data));
+        int data_size = record_data_size(r.field, data, (unsigned)(c->end - data));
         if (data_size < 0 || data_size > c->end - data)
             return MBUS_E_DATA_END;
         if (size + header + (size_t)data_size > capacity)

@@ -23,8 +23,12 @@ static void put_bytes(writer *w, const uint8_t *bytes, size_t n)
         put(w, *bytes++);
 }
 
+/* Says what would fit. */
 static int refuse(const char **problem, const char *text)
 {
+#ifdef MBUS_NO_NAMES
+    text = "";
+#endif
     *problem = text;
     return MBUS_E_BAD_VALUE;
 }
@@ -370,7 +374,7 @@ int mbus_record_write(const mbus_record *r, uint8_t *out, size_t capacity, const
 
     if (!problem)
         problem = &ignored;
-    *problem = mbus_error_text(MBUS_E_BAD_VALUE);
+    *problem = "";
     rc = put_dib(&w, r, problem);
     if (rc != MBUS_OK)
         return rc;
@@ -379,7 +383,7 @@ int mbus_record_write(const mbus_record *r, uint8_t *out, size_t capacity, const
     if (rc != MBUS_OK)
         return rc;
     if (w.size > capacity) {
-        *problem = mbus_error_text(MBUS_E_NO_SPACE);
+        refuse(problem, "the result does not fit the buffer");
         return MBUS_E_NO_SPACE;
     }
     return (int)w.size;

@@ -2,6 +2,8 @@
  *
  * C99 without malloc, stdio, clock or globals: the caller owns all memory. Bytes go in, views into them come out;
  * a view is valid as long as the bytes are. Every function returns MBUS_OK (or a count) or a negative mbus_error.
+ *
+ * Define MBUS_NO_NAMES for a small firmware: what gives or takes a name is left out, codes and enums stay.
  */
 #ifndef MBUS_H
 #define MBUS_H
@@ -45,15 +47,17 @@ extern "C" {
 
 enum {
     MBUS_OK = 0,
-#define X(name, number, code, kind, text) MBUS_E_##name = number,
+#define X(name, number, code, kind, text) MBUS_E_##name = (number),
     MBUS_ERRORS(X)
 #undef X
     MBUS_E_LAST = -24
 };
 
+#ifndef MBUS_NO_NAMES
 const char *mbus_error_code(int error); /* "bad_checksum"; "ok" for 0 */
 const char *mbus_error_kind(int error); /* "checksum" */
 const char *mbus_error_text(int error); /* a clause for people */
+#endif
 
 /* ------------------------------------------------------------------ link layer (EN 13757-2, IEC 60870-5-2 FT1.2) */
 
@@ -222,7 +226,7 @@ typedef enum mbus_coding {
     X(NOT_PRINTABLE, 11, "not_printable")    /* text with control characters */
 
 enum {
-#define X(id, bit, name) MBUS_FLAG_##id = 1 << bit,
+#define X(id, bit, name) MBUS_FLAG_##id = 1 << (bit),
     MBUS_FLAGS(X)
 #undef X
     /* About the coding, not the value. */
@@ -325,7 +329,7 @@ int mbus_compact_expand(const mbus_telegram *telegram, const uint8_t *headers, s
  * BINARY_LVAR),
  * msb_first, vib and vib_length, and by type the number, real, time, or bytes and length as on the wire. With field D, length is
  * the size of a number (0: as few bytes as hold it). Returns the size, MBUS_E_BAD_VALUE where something does not fit its
- * field (`*problem`, may be NULL, says what fits), or MBUS_E_NO_SPACE. */
+ * field (`*problem`, may be NULL, says what fits; "" without names), or MBUS_E_NO_SPACE. */
 int mbus_record_write(const mbus_record *record, uint8_t *out, size_t capacity, const char **problem);
 
 /* Writes the true VIF of a code of a table: 0 primary, 1 FB, 2 FD, 3 FD FD. Returns its size; `more`: VIFEs follow. */
@@ -334,11 +338,12 @@ int mbus_vif_write(unsigned table, unsigned code, bool more, uint8_t *out, size_
 /* The quantity of a code of a table. */
 unsigned mbus_vif_quantity(unsigned table, unsigned code);
 
+/* ------------------------------------------------------------------ names */
+
+#ifndef MBUS_NO_NAMES
 /* The VIFE of a modifier, record error or action by name: 0x00..0x7F, 0xFC00 + code of the FC table, or MBUS_E_BAD_VALUE.
  * `unit` picks the unit of a duration: 0 s, 1 min, 2 h, 3 d. */
 int mbus_modifier_code(const char *name, unsigned unit);
-
-/* ------------------------------------------------------------------ text */
 
 const char *mbus_quantity_name(unsigned quantity);
 const char *mbus_unit_name(unsigned unit);
@@ -352,6 +357,9 @@ const char *mbus_application_error_name(unsigned code);
 
 /* "Wh/h", "non-metric(Wh)", a plain-text unit as UTF-8. Returns the length (0: no unit) or MBUS_E_NO_SPACE. */
 int mbus_unit_text(const mbus_record *record, char *out, size_t capacity);
+#endif
+
+/* ------------------------------------------------------------------ text */
 
 /* Exact decimal text of a number with all places that its exponent has: "22.0", "-0.18", "35000". Returns its length. */
 int mbus_number_text(const mbus_number *number, char *out, size_t capacity);

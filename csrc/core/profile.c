@@ -114,7 +114,8 @@ static void set_day(mbus_time *t, int64_t days)
 
 static void add_seconds(mbus_time *t, int64_t seconds)
 {
-    int64_t total = day_number(t) * 86400 + t->hour * 3600 + t->minute * 60 + t->second + seconds;
+    int clock = (t->hour * 60 + t->minute) * 60 + t->second;
+    int64_t total = day_number(t) * 86400 + clock + seconds;
 
     set_day(t, total / 86400);
     t->hour = (uint8_t)(total % 86400 / 3600);

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#ifndef MBUS_NO_NAMES
+
 static const struct {
     const char *code, *kind, *text;
 } errors[] = {
@@ -76,6 +78,8 @@ const char *mbus_application_error_name(unsigned code)
     return code < sizeof names / sizeof names[0] ? names[code] : code == 0xF0 ? "dynamic" : code > 0xF0 ? "manufacturer_specific" : "reserved";
 }
 
+#endif
+
 bool mbus_manufacturer_letters(uint16_t code, char letters[4])
 {
     letters[0] = (char)((code >> 10 & 31) + 64);
@@ -148,6 +152,7 @@ int mbus_utf8(const uint8_t *bytes, size_t n, bool reverse, char *out, size_t ca
     return finish(&w);
 }
 
+#ifndef MBUS_NO_NAMES
 int mbus_unit_text(const mbus_record *r, char *out, size_t capacity)
 {
     writer w = {out, 0, capacity};
@@ -160,7 +165,7 @@ int mbus_unit_text(const mbus_record *r, char *out, size_t capacity)
         if (n > capacity)
             return MBUS_E_NO_SPACE;
         if (n)
-            memcpy(out, name, n);
+            memcpy(out, name, n); /* NOLINT(bugprone-not-null-terminated-result): the length is the result, as in finish() */
         return (int)n;
     }
     while (mbus_next_vife(r, &state, &code))
@@ -180,6 +185,7 @@ int mbus_unit_text(const mbus_record *r, char *out, size_t capacity)
         put_text(&w, vife_suffix(code));
     return finish(&w);
 }
+#endif
 
 /* Two digits; a wildcard ("every") shows as *. */
 static char *pair(char *p, unsigned value, bool star)
@@ -400,7 +406,7 @@ static int short_number_text(uint64_t value, bool negative, int exponent, writer
     if (negative)
         put(w, '-');
     while (n > places)
-        put(w, digits[--n]);
+        put(w, digits[--n]); /* NOLINT(clang-analyzer-core.CallAndMessage): it thinks that `places` may be negative */
     if (places)
         put(w, '.');
     while (n > 0)
@@ -431,7 +437,7 @@ int mbus_number_text(const mbus_number *number, char *out, size_t capacity)
     if (digits <= places)
         digits = places + 1;
     while (digits-- > 0) {
-        put(&w, digits < LIMBS * LIMB_DIGITS ? (char)('0' + digit_of(&n, (unsigned)digits)) : '0');
+        put(&w, (char)('0' + (digits < LIMBS * LIMB_DIGITS ? digit_of(&n, (unsigned)digits) : 0)));
         if (digits && digits == places)
             put(&w, '.');
     }

@@ -66,7 +66,7 @@ static void bcd(mbus_record *r, const uint8_t *p, unsigned n, bool may_be_negati
         }
         if (high > 9 || low > 9)
             r->flags |= MBUS_FLAG_BCD_INVALID;
-        value = value * 100 + high * 10 + low;
+        value = value * 100 + (high * 10 + low);
     }
     if (r->flags & MBUS_FLAG_BCD_INVALID)
         r->number.negative = false;
@@ -237,13 +237,15 @@ static void variable_length(mbus_record *r)
 {
     unsigned lvar = r->data[0], n = r->data_length - 1u;
     const uint8_t *p = r->data + 1;
-    bool is_date = codes_date(r);
+    bool dated = codes_date(r);
 
     if (r->coding == MBUS_CODING_RAW || r->coding == MBUS_CODING_PROFILE) {
         byte_string(r, MBUS_TYPE_BYTES, p, n);
-    } else if (lvar <= 0xBF) {
+        return;
+    }
+    if (lvar <= 0xBF) {
         byte_string(r, MBUS_TYPE_STRING, p, n);
-        if (is_date)
+        if (dated)
             r->flags |= MBUS_FLAG_MISMATCH;
     } else if (lvar <= 0xD9) {
         bcd(r, p, n, false);
@@ -251,9 +253,9 @@ static void variable_length(mbus_record *r)
         r->number.negative = lvar >= 0xD0 && !(r->flags & MBUS_FLAG_BCD_INVALID);
         if (n == 0) /* no digit is no number */
             r->flags |= MBUS_FLAG_VALUE_INVALID;
-        if (is_date)
+        if (dated)
             r->flags |= MBUS_FLAG_MISMATCH;
-    } else if (n >= 1 && n <= 8 && !is_date && !(r->flags & MBUS_FLAG_OPAQUE)) {
+    } else if (n >= 1 && n <= 8 && !dated && !(r->flags & MBUS_FLAG_OPAQUE)) {
         integer(r, p, n);
         r->length = (uint16_t)n;
         r->flags |= MBUS_FLAG_BINARY_LVAR;
@@ -267,7 +269,7 @@ static void variable_length(mbus_record *r)
 static void decode_field(mbus_record *r)
 {
     const uint8_t *p = r->data;
-    bool is_date = codes_date(r);
+    bool dated = codes_date(r);
 
     if (r->field == 0 || r->field == 8 || r->data_length == 0)
         return;
@@ -275,9 +277,9 @@ static void decode_field(mbus_record *r)
         variable_length(r);
         return;
     }
-    if (is_date && date(r, p))
+    if (dated && date(r, p))
         return;
-    if (is_date)
+    if (dated)
         r->flags |= MBUS_FLAG_MISMATCH;
     if (r->coding == MBUS_CODING_DST_RULE && r->field == 4)
         byte_string(r, MBUS_TYPE_BYTES, p, 4);

@@ -66,10 +66,16 @@ uint32_t vif_unit_factor(unsigned unit)
 
 /* Combinable VIFE 10..7F, one row or more codes each, in order. */
 static const struct modifier {
+#ifdef MBUS_NO_NAMES
+    uint8_t last, effect;
+} modifiers[] = {
+#define MODIFIER(first, last, name, effect, suffix) {last, VIFE_##effect},
+#else
     uint8_t first, last, effect;
     const char *name, *suffix;
 } modifiers[] = {
 #define MODIFIER(first, last, name, effect, suffix) {first, last, VIFE_##effect, name, suffix},
+#endif
 #include "vif.def"
 };
 
@@ -91,6 +97,21 @@ vife_effect vife_find(unsigned code)
 {
     return code < 0x10 || code > 0x7F ? VIFE_NOTE : (vife_effect)modifier(code)->effect;
 }
+
+bool vife_is_record_error(unsigned code)
+{
+    switch (code) {
+#define RECORD_ERROR(code, name) case code:
+#include "vif.def"
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* ------------------------------------------------------------------ names */
+
+#ifndef MBUS_NO_NAMES
 
 const char *vife_suffix(unsigned code)
 {
@@ -181,3 +202,5 @@ int mbus_modifier_code(const char *name, unsigned unit)
             return actions[i].code;
     return MBUS_E_BAD_VALUE;
 }
+
+#endif

@@ -24,6 +24,7 @@ const vif_row *vif_rows(vif_table table, unsigned *count);
 uint32_t vif_unit_factor(unsigned unit);
 
 vife_effect vife_find(unsigned code);
+bool vife_is_record_error(unsigned code);
 const char *vife_suffix(unsigned code); /* "" where it has none */
 
 /* Bytes of data behind a VIB by its data field, at p with n bytes left; -1 where LVAR is reserved or missing. */

@@ -52,6 +52,7 @@ static const char *optional_string(lua_State *L, const char *name, size_t *n)
 {
     int type = lua_getfield(L, 1, name);
 
+    *n = 0;
     if (type == LUA_TNIL)
         return NULL;
     if (type != LUA_TSTRING)

@@ -252,6 +252,7 @@ static long lock_holder(const struct stat *device)
         unsigned int high, low;
         unsigned long long inode;
         long holder; /* "1: FLOCK  ADVISORY  WRITE 1234 00:18:5 0 EOF" */
+        /* NOLINTNEXTLINE(cert-err34-c): the kernel writes these numbers */
         if (sscanf(line, "%*s FLOCK %*s %*s %ld %x:%x:%llu", &holder, &high, &low, &inode) == 4 && holder > 0 &&
             inode == device->st_ino && makedev(high, low) == device->st_dev)
             pid = holder;
@@ -769,6 +770,7 @@ static int serial_ports(lua_State *L)
     *list = NULL;
     luaL_setmetatable(L, LIST); /* frees the list even if memory runs out below */
     result = sp_list_ports(list);
+    if (result == SP_OK && !*list) result = SP_ERR_MEM; /* libserialport 0.1.1 says OK when it has run out of it */
     if (result != SP_OK) {
         problem why;
         *list = NULL;

@@ -39,30 +39,38 @@ static bool set(int fd, int level, int option, int value)
     return setsockopt(fd, level, option, &value, sizeof value) == 0;
 }
 
-static bool tune(int fd, int idle, int interval, int count, int unacknowledged)
+#if !defined TCP_KEEPIDLE && defined TCP_KEEPALIVE /* macOS */
+#define TCP_KEEPIDLE TCP_KEEPALIVE
+#endif
+
+#if defined TCP_KEEPIDLE && defined TCP_KEEPINTVL && defined TCP_KEEPCNT
+static bool ask(int fd, int idle, int interval, int count)
 {
-    bool all = set(fd, SOL_SOCKET, SO_KEEPALIVE, idle > 0);
-    if (idle > 0) {
-#if defined TCP_KEEPIDLE
-        all = set(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle) && all;
-#elif defined TCP_KEEPALIVE
-        all = set(fd, IPPROTO_TCP, TCP_KEEPALIVE, idle) && all;
+    return set(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle) && set(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval) &&
+           set(fd, IPPROTO_TCP, TCP_KEEPCNT, count);
+}
 #else
-        all = false;
+static bool ask(int fd, int idle, int interval, int count)
+{
+    (void)fd, (void)idle, (void)interval, (void)count;
+    return false;
+}
 #endif
-#if defined TCP_KEEPINTVL && defined TCP_KEEPCNT
-        all = set(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval) && set(fd, IPPROTO_TCP, TCP_KEEPCNT, count) && all;
-#else
-        (void)interval, (void)count;
-        all = false;
-#endif
-    }
+
+static bool give_up_after(int fd, int unacknowledged)
+{
 #if defined TCP_USER_TIMEOUT
-    return set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, unacknowledged) && all;
+    return set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, unacknowledged);
 #else
-    (void)unacknowledged;
+    (void)fd, (void)unacknowledged;
     return false;
 #endif
+}
+
+static bool tune(int fd, int idle, int interval, int count, int unacknowledged)
+{
+    bool asks = set(fd, SOL_SOCKET, SO_KEEPALIVE, idle > 0) && (idle == 0 || ask(fd, idle, interval, count));
+    return give_up_after(fd, unacknowledged) && asks;
 }
 
 #endif

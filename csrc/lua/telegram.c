@@ -449,7 +449,7 @@ static void field_text(const build *b, const mbus_record *r)
         push_time(b->L, r);
     } else if (is_bcd && is_identifier(r)) {
         for (unsigned i = 0; i < r->data_length; i++)
-            snprintf(text + 2 * i, 3, "%02X", (unsigned)r->data[r->msb_first ? i : r->data_length - 1u - i]);
+            snprintf(text + (size_t)2 * i, 3, "%02X", (unsigned)r->data[r->msb_first ? i : r->data_length - 1u - i]);
         key(b, FIELD_TEXT);
         lua_pushstring(b->L, text);
     } else if (r->coding == MBUS_CODING_DST_RULE && r->type == MBUS_TYPE_BYTES && r->length == 4) {
@@ -793,7 +793,7 @@ static int telegram_profile(lua_State *L)
     if (rc != MBUS_OK)
         return mbus_push_error(L, rc, record.position);
     new_array(L);
-    while ((rc = mbus_profile_next(&profile, &element, &time, &time_type)) > 0) {
+    while (mbus_profile_next(&profile, &element, &time, &time_type) > 0) {
         push_record(L, &element, (unsigned)position);
         if (time_type != MBUS_TYPE_NONE) {
             lua_pushlstring(L, text, (size_t)mbus_time_text(&time, time_type, text, sizeof text));
