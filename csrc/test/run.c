@@ -1,7 +1,7 @@
 /* run.c - checks of the C core, to be built with sanitizers.
  *
  * What the core makes of good telegrams is checked from Lua; here are cuts, damage and bounds: every parser gets memory
- * of exactly the size it was told, so that one byte too far is found.
+ * of exactly the size it was told, so that one byte too far is found. So is what only C can ask for.
  */
 #include "vif.h"
 
@@ -183,6 +183,23 @@ static void cuts_do_not_change_the_frames(void)
 
 /* ------------------------------------------------------------------ telegrams */
 
+/* Every code on the wire has a name, and the unit a text. */
+static bool names_are_found(const mbus_record *record, char *text)
+{
+    unsigned state = 0, code;
+#ifdef MBUS_NO_NAMES
+    (void)text;
+    while (mbus_next_vife(record, &state, &code) > 0)
+        if (code > 0x7F && code < 0xFC00u) return false;
+    return record->quantity < MBUS_QUANTITY_COUNT && record->unit < MBUS_UNIT_COUNT;
+#else
+    while (mbus_next_vife(record, &state, &code) > 0)
+        if (!mbus_modifier_name(code)) return false;
+    return *mbus_quantity_name(record->quantity) && mbus_unit_name(record->unit) &&
+           mbus_unit_text(record, text, MBUS_UNIT_TEXT_MAX) >= 0;
+#endif
+}
+
 /* Calls everything that a record can be asked for. Returns the records read, or -1 after an impossible one. */
 static int walk(const uint8_t *bytes, size_t n)
 {
@@ -195,11 +212,7 @@ static int walk(const uint8_t *bytes, size_t n)
     mbus_record record;
     int records = 0;
     while ((rc = mbus_next(&telegram.records, &record)) > 0) {
-        unsigned state = 0, code;
-        while (mbus_next_vife(&record, &state, &code) > 0)
-            if (!mbus_modifier_name(code)) text[0] = 0; /* a private code has no name */
-        if (!mbus_quantity_name(record.quantity) || !mbus_unit_name(record.unit)) return -1;
-        if (mbus_unit_text(&record, text, MBUS_UNIT_TEXT_MAX) < 0) return -1;
+        if (!names_are_found(&record, text)) return -1;
         if (record.type == MBUS_TYPE_NUMBER && mbus_number_text(&record.number, text, MBUS_NUMBER_TEXT_MAX) < 0) return -1;
         if (record.type == MBUS_TYPE_STRING && mbus_utf8(record.bytes, record.length, true, text, sizeof text) < 0) return -1;
         if (record.type >= MBUS_TYPE_DATE && record.type <= MBUS_TYPE_TIME &&
@@ -309,6 +322,442 @@ static void every_vif_code_has_its_row(void)
     }
 }
 
+/* ------------------------------------------------------------------ encoding */
+
+static mbus_record number_record(uint8_t field, uint64_t magnitude, bool negative)
+{
+    mbus_record r;
+    memset(&r, 0, sizeof r);
+    r.field = field;
+    r.vib = (const uint8_t *)"\x13";
+    r.vib_length = 1;
+    r.type = MBUS_TYPE_NUMBER;
+    r.number.magnitude = magnitude;
+    r.number.negative = negative;
+    r.number.factor = 1;
+    return r;
+}
+
+/* Writes a record into exactly as much memory as it needs; every shorter one is refused. Returns its size or the error. */
+static int written(const mbus_record *r, uint8_t *out)
+{
+    int size = mbus_record_write(r, out, MBUS_FRAME_MAX, NULL);
+    for (int n = 0; n < size; n++) {
+        uint8_t *small = malloc(n > 0 ? (size_t)n : 1);
+        if (!small) abort();
+        const char *problem = NULL;
+        CHECK(mbus_record_write(r, small, (size_t)n, &problem) == MBUS_E_NO_SPACE && problem);
+        free(small);
+    }
+    return size;
+}
+
+/* Is it written as these n bytes? */
+static bool writes(const mbus_record *r, const char *bytes, size_t n)
+{
+    uint8_t out[MBUS_FRAME_MAX];
+    return written(r, out) == (int)n && memcmp(out, bytes, n) == 0;
+}
+
+static bool is_refused(const mbus_record *r)
+{
+    uint8_t out[MBUS_FRAME_MAX];
+    const char *problem = NULL;
+    int rc = mbus_record_write(r, out, sizeof out, &problem);
+    return rc == MBUS_E_BAD_VALUE && problem && mbus_record_write(r, out, sizeof out, NULL) == rc;
+}
+
+/* EN 13757-3, table 6: LVAR C0..C9 and D0..D9, two digits a byte. */
+static void bcd_of_any_length_is_written(void)
+{
+    uint64_t limit = 1; /* 10^(2n) */
+    for (unsigned n = 1; n <= 9; n++) {
+        mbus_record r = number_record(0x0D, limit, false); /* the least of n bytes */
+        uint8_t out[MBUS_FRAME_MAX];
+        CHECK(written(&r, out) == (int)(3 + n) && out[2] == 0xC0 + n);
+        CHECK(out[2 + n] == 0x01);
+        limit *= 100;
+        r = number_record(0x0D, limit - 1, true); /* and the largest */
+        CHECK(written(&r, out) == (int)(3 + n) && out[2] == 0xD0 + n);
+        for (unsigned i = 0; i < n; i++) CHECK(out[3 + i] == 0x99);
+        r.length = (uint16_t)n; /* as wide as is asked for */
+        CHECK(written(&r, out) == (int)(3 + n));
+        r.length = (uint16_t)(n - 1);
+        if (n > 1) CHECK(is_refused(&r));
+    }
+    mbus_record r = number_record(0x0D, limit, false);
+    CHECK(is_refused(&r));
+    r = number_record(0x0D, 1, false);
+    r.length = 10;
+    CHECK(is_refused(&r));
+    r = number_record(0x0D, 0, true); /* there is no minus zero */
+    CHECK(writes(&r, "\x0D\x13\xC1\x00", 4));
+    r = number_record(0x0D, 123456789012345678u, false);
+    CHECK(writes(&r, "\x0D\x13\xC9\x78\x56\x34\x12\x90\x78\x56\x34\x12", 12));
+    r.msb_first = true;
+    CHECK(writes(&r, "\x0D\x13\xC9\x12\x34\x56\x78\x90\x12\x34\x56\x78", 12));
+    r = number_record(0x0D, 1234, true);
+    r.length = 3;
+    CHECK(writes(&r, "\x0D\x13\xD3\x34\x12\x00", 6));
+}
+
+/* LVAR E1..E8; the most negative code of a width is no number. */
+static void binary_of_any_length_is_written(void)
+{
+    for (unsigned n = 1; n <= 8; n++) {
+        uint64_t top = (uint64_t)1 << (8 * n - 1);
+        for (unsigned negative = 0; negative < 2; negative++) {
+            mbus_record r = number_record(0x0D, top - 1, negative != 0);
+            uint8_t out[MBUS_FRAME_MAX];
+            r.flags = MBUS_FLAG_BINARY_LVAR;
+            CHECK(written(&r, out) == (int)(3 + n) && out[2] == 0xE0 + n);
+            CHECK(out[2 + n] == (!negative ? 0x7F : n == 1 ? 0x81 : 0x80) && (n == 1 || out[3] == (negative ? 0x01 : 0xFF)));
+            r.number.magnitude = top;
+            r.length = (uint16_t)n;
+            CHECK(is_refused(&r));
+            r.flags |= MBUS_FLAG_OPAQUE; /* private numbers have no such code */
+            CHECK(negative ? written(&r, out) == (int)(3 + n) : is_refused(&r));
+        }
+        mbus_record r = number_record(0x0D, top * 2 - 1, false);
+        r.flags = MBUS_FLAG_BINARY_LVAR;
+        r.length = (uint16_t)n;
+        r.coding = MBUS_CODING_UNSIGNED;
+        CHECK(is_refused(&r)); /* all ones: not available */
+        r.coding = MBUS_CODING_BITS;
+        CHECK(!is_refused(&r));
+        r.coding = MBUS_CODING_ID;
+        r.number.magnitude--;
+        CHECK(!is_refused(&r));
+        r.number.negative = true;
+        CHECK(is_refused(&r));
+    }
+    mbus_record r = number_record(0x0D, 1, false);
+    r.flags = MBUS_FLAG_BINARY_LVAR;
+    r.length = 9;
+    CHECK(is_refused(&r));
+    r.length = 0;
+    CHECK(writes(&r, "\x0D\x13\xE1\x01", 4));
+}
+
+/* Containers take the lengths that table 6 has a code for, texts up to 191 bytes. */
+static void byte_strings_have_the_lengths_of_the_table(void)
+{
+    static uint8_t data[MBUS_FRAME_MAX];
+    for (unsigned n = 0; n <= 200; n++) {
+        mbus_record r = number_record(0x0D, 0, false);
+        uint8_t out[MBUS_FRAME_MAX];
+        bool small = n <= 15 || n == 16 || n == 20 || n == 24 || n == 28 || n == 32 || n == 48 || n == 64;
+        unsigned lvar = n <= 15 ? 0xE0 + n : n <= 32 ? 0xEC + n / 4 : n == 48 ? 0xF5 : 0xF6;
+        r.type = MBUS_TYPE_BYTES;
+        r.bytes = data;
+        r.length = (uint16_t)n;
+        if (small)
+            CHECK(written(&r, out) == (int)(3 + n) && out[2] == lvar);
+        else
+            CHECK(is_refused(&r));
+        r.coding = n % 2 ? MBUS_CODING_RAW : MBUS_CODING_PROFILE;
+        CHECK(n <= 191 ? mbus_record_write(&r, out, sizeof out, NULL) == (int)(3 + n) && out[2] == n : is_refused(&r));
+        r.coding = MBUS_CODING_NUM;
+        r.type = MBUS_TYPE_STRING;
+        CHECK(n <= 191 ? mbus_record_write(&r, out, sizeof out, NULL) == (int)(3 + n) && out[2] == n : is_refused(&r));
+    }
+}
+
+/* A number and a field, and whether the one fits the other. */
+static void fields_take_what_fits_them(void)
+{
+    static const struct {
+        uint8_t field;
+        uint64_t most, least; /* positive and negative */
+    } fields[] = {
+        { 1, 127, 127 }, { 2, 32767, 32767 }, { 3, 8388607, 8388607 }, { 4, 2147483647, 2147483647 },
+        { 6, 140737488355327, 140737488355327 }, { 7, 9223372036854775807, 9223372036854775807 }, { 9, 99, 9 },
+        { 10, 9999, 999 }, { 11, 999999, 99999 }, { 12, 99999999, 9999999 }, { 14, 999999999999, 99999999999 },
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        uint8_t out[MBUS_FRAME_MAX];
+        mbus_record r = number_record(fields[i].field, fields[i].most, false);
+        CHECK(written(&r, out) > 0);
+        r.number.magnitude++;
+        CHECK(is_refused(&r));
+        r = number_record(fields[i].field, fields[i].least, true);
+        CHECK(written(&r, out) > 0);
+        r.number.magnitude++;
+        CHECK(is_refused(&r));
+    }
+    mbus_record r = number_record(5, 1, false);
+    CHECK(is_refused(&r)); /* a real */
+    r.field = 4;
+    r.type = MBUS_TYPE_REAL;
+    CHECK(is_refused(&r)); /* no real */
+    r.type = MBUS_TYPE_STRING;
+    CHECK(is_refused(&r));
+    r.field = 0x0F;
+    CHECK(is_refused(&r));
+    for (uint8_t field = 0; field < 15; field++) { /* a time in a field that none has */
+        r = number_record(field, 0, false);
+        r.type = MBUS_TYPE_DATETIME;
+        r.time = (mbus_time){ 2024, 2, 29, 13, 45, 30, true };
+        bool has_time = field == 2 || field == 3 || field == 4 || field == 6;
+        CHECK(is_refused(&r) == (!has_time && field != 0 && field != 8));
+    }
+    r = number_record(4, 0, false);
+    r.type = MBUS_TYPE_BYTES;
+    r.bytes = (const uint8_t *)"abcd";
+    r.length = 4;
+    CHECK(writes(&r, "\x04\x13"
+                     "abcd", 6));
+    r.length = 3;
+    CHECK(is_refused(&r));
+}
+
+/* Mode 2: every number and date with its most significant byte first. */
+static void mode_2_is_written(void)
+{
+    mbus_record r = number_record(4, 0, false);
+    r.msb_first = true;
+    r.number.magnitude = 0x01020304;
+    CHECK(writes(&r, "\x04\x13\x01\x02\x03\x04", 6));
+    r.field = 12;
+    r.number.magnitude = 12345678;
+    CHECK(writes(&r, "\x0C\x13\x12\x34\x56\x78", 6));
+    r.type = MBUS_TYPE_DATETIME;
+    r.time = (mbus_time){ 2024, 2, 29, 13, 45, 30, true };
+    r.field = 2;
+    CHECK(writes(&r, "\x02\x13\x32\x1D", 4));
+    r.field = 3;
+    CHECK(writes(&r, "\x03\x13\x0D\x2D\x1E", 5));
+    r.field = 4;
+    CHECK(writes(&r, "\x04\x13\x32\x1D\x0D\x2D", 6));
+    r.field = 6; /* 2024-02-29 is a Thursday of week 9 in a leap year */
+    CHECK(writes(&r, "\x06\x13\x09\x32\x1D\x8D\x2D\x9E", 8));
+    r.msb_first = false;
+    CHECK(writes(&r, "\x06\x13\x9E\x2D\x8D\x1D\x32\x09", 8));
+}
+
+/* EN 13757-3, 6.3: 41 bits of storage, 20 of tariff and 10 of subunit, spread over up to ten DIFEs. */
+static void dibs_have_their_bits(void)
+{
+    mbus_record r = number_record(0, 0, false);
+    r.storage = ((uint64_t)1 << 41) - 1;
+    r.tariff = (1u << 20) - 1;
+    r.subunit = (1u << 10) - 1;
+    r.function = 3;
+    CHECK(writes(&r, "\xF0\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F\x13", 12));
+    r.flags = MBUS_FLAG_FINAL_DIFE;
+    CHECK(writes(&r, "\xF0\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x00\x13", 13));
+    r.storage++;
+    CHECK(is_refused(&r));
+    r.storage = 0;
+    r.tariff++;
+    CHECK(is_refused(&r));
+    r.tariff = 0;
+    r.subunit++;
+    CHECK(is_refused(&r));
+    for (unsigned bit = 0; bit < 41; bit++) { /* each bit comes back, alone */
+        uint8_t out[MBUS_FRAME_MAX], frame[MBUS_FRAME_MAX];
+        mbus_telegram t;
+        mbus_record back;
+        r = number_record(1, 5, false);
+        r.storage = (uint64_t)1 << bit;
+        r.tariff = bit < 20 ? 1u << bit : 0;
+        r.subunit = (uint16_t)(bit < 10 ? 1u << bit : 0);
+        size_t size = make(frame, 0x78, out, (size_t)written(&r, out));
+        CHECK(mbus_telegram_read(frame, size, &t, NULL) == MBUS_OK && mbus_next(&t.records, &back) == 1);
+        CHECK(back.storage == r.storage && back.tariff == r.tariff && back.subunit == r.subunit);
+    }
+}
+
+static void vifs_are_written(void)
+{
+    static const struct {
+        unsigned table;
+        bool more;
+        const char *bytes;
+    } samples[] = { { 0, false, "\x13" },     { 0, true, "\x93" },         { 1, false, "\xFB\x13" },    { 1, true, "\xFB\x93" },
+                    { 2, false, "\xFD\x13" }, { 2, true, "\xFD\x93" }, { 3, false, "\xFD\xFD\x13" } };
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        uint8_t out[3];
+        size_t n = strlen(samples[i].bytes);
+        CHECK(mbus_vif_write(samples[i].table, 0x13, samples[i].more, out, n) == (int)n && memcmp(out, samples[i].bytes, n) == 0);
+        CHECK(mbus_vif_write(samples[i].table, 0x13, samples[i].more, out, n - 1) == MBUS_E_NO_SPACE);
+    }
+}
+
+static void a_frame_takes_252_bytes(void)
+{
+    static uint8_t data[255], out[300];
+    mbus_frame frame = { MBUS_FRAME_LONG, 0x53, 1, 0x51, 252, data, 0 };
+    CHECK(mbus_frame_write(&frame, out, sizeof out) == MBUS_FRAME_MAX);
+    frame.length = 253;
+    CHECK(mbus_frame_write(&frame, out, sizeof out) == MBUS_E_BAD_VALUE);
+}
+
+/* ------------------------------------------------------------------ format and compact frames */
+
+static void compact_frames_stay_in_their_memory(void)
+{
+    static const uint8_t records[] = { 0x02, 0x02, 0xD2, 0x04, 0x02, 0x15, 0x2E, 0x16, 0x02, 0x2A, 0x34, 0x23 };
+    static const uint8_t short_data[] = { 0x31, 0x3B, 0x42, 0xA6, 0xD2, 0x04, 0x2E, 0x16, 0x34, 0x23 };
+    uint8_t bytes[MBUS_FRAME_MAX], headers[6], full[MBUS_FRAME_MAX];
+    uint16_t signature = 0;
+    mbus_telegram t;
+
+    size_t size = make(bytes, 0x78, records, sizeof records);
+    CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK);
+    CHECK(mbus_format_of(&t, headers, sizeof headers, &signature) == 6 && signature == 0x3B31);
+    for (size_t n = 0; n < sizeof headers; n++) CHECK(mbus_format_of(&t, full, n, &signature) == MBUS_E_NO_SPACE);
+    CHECK(mbus_compact_signature(&t) == MBUS_E_UNSUPPORTED_CI);
+
+    size_t compact_size = make(bytes, 0x79, short_data, sizeof short_data);
+    CHECK(mbus_telegram_read(bytes, compact_size, &t, NULL) == MBUS_OK);
+    CHECK(mbus_compact_signature(&t) == 0x3B31);
+    CHECK(mbus_format_of(&t, full, sizeof full, &signature) == MBUS_E_UNKNOWN_FORMAT);
+    CHECK(mbus_compact_expand(&t, headers, 6, full, size) == (int)size);
+    CHECK(mbus_compact_expand(&t, headers, 6, full, size - 1) == MBUS_E_NO_SPACE);
+    CHECK(mbus_compact_expand(&t, headers, 5, full, size) == MBUS_E_UNKNOWN_FORMAT);
+    for (size_t n = 0; n <= 4; n++) { /* signature and CRC at least */
+        compact_size = make(bytes, 0x79, short_data, n);
+        CHECK(mbus_telegram_read(bytes, compact_size, &t, NULL) == MBUS_OK);
+        CHECK((mbus_compact_signature(&t) < 0) == (n < 4));
+    }
+}
+
+/* Record headers whose signature is right, and that still do not make a frame. */
+static int expanded(const uint8_t *headers, size_t n, size_t data_size)
+{
+    static uint8_t data[MBUS_DATA_MAX];
+    uint8_t bytes[MBUS_FRAME_MAX], full[MBUS_FRAME_MAX];
+    uint16_t signature = mbus_crc(headers, n);
+    mbus_telegram t;
+
+    data[0] = (uint8_t)(signature & 0xFF);
+    data[1] = (uint8_t)(signature >> 8);
+    size_t size = make(bytes, 0x79, data, data_size);
+    CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK);
+    return mbus_compact_expand(&t, headers, n, full, sizeof full);
+}
+
+static void compact_frames_that_do_not_expand(void)
+{
+    static uint8_t headers[MBUS_DATA_MAX + 2];
+    for (size_t i = 0; i < sizeof headers; i += 2) headers[i] = 0x02, headers[i + 1] = 0x13;
+    CHECK(expanded(headers, 126, 4 + 126) == MBUS_E_BAD_CRC); /* 63 records of 4 bytes: 252 */
+    CHECK(expanded(headers, 128, 4 + 128) == MBUS_E_NO_SPACE);
+    CHECK(expanded(headers, 126, 4 + 125) == MBUS_E_DATA_END);
+    CHECK(expanded(headers, 126, 4 + 127) == MBUS_E_TRAILING_BYTES);
+    CHECK(expanded(headers, MBUS_DATA_MAX + 2, 6) == MBUS_E_UNKNOWN_FORMAT);
+    CHECK(expanded((const uint8_t *)"\x84", 1, 6) == MBUS_E_DIF_END);
+    CHECK(expanded((const uint8_t *)"\x02\x93", 2, 6) == MBUS_E_VIF_END);
+}
+
+static void frames_without_ci_have_no_records(void)
+{
+    static const uint8_t request[] = { 0x10, 0x5B, 0x05, 0x60, 0x16 };
+    static const uint8_t ack[] = { 0xE5 };
+    mbus_telegram t;
+    mbus_record r;
+    CHECK(mbus_telegram_read(request, sizeof request, &t, NULL) == MBUS_OK && t.error == MBUS_OK && mbus_next(&t.records, &r) == 0);
+    CHECK(t.frame.type == MBUS_FRAME_SHORT && t.frame.c == 0x5B && t.frame.a == 5 && t.payload == MBUS_PAYLOAD_NONE);
+    CHECK(mbus_telegram_read(ack, sizeof ack, &t, NULL) == MBUS_OK && t.frame.type == MBUS_FRAME_ACK && mbus_next(&t.records, &r) == 0);
+}
+
+static void what_c_sees_of_a_telegram(void)
+{
+    static const uint8_t sealed[] = { 0x78, 0x56, 0x34, 0x12, 0x24, 0x40, 0x01, 0x07, 0x55, 0x00, 0x10, 0x05, 1, 2, 3, 4,
+                                      5,    6,    7,    8,    9,    10,   11,   12,   13,   14,   15,   16 };
+    static const uint8_t fixed[2][16] = { { 0x78, 0x56, 0x34, 0x12, 1, 0, 5, 5, 1, 0, 0, 0, 2, 0, 0, 0 },
+                                          { 0x78, 0x56, 0x34, 0x12, 1, 1, 5, 5, 1, 0, 0, 0, 2, 0, 0, 0 } };
+    uint8_t bytes[MBUS_FRAME_MAX];
+    mbus_telegram t;
+    mbus_record r;
+
+    size_t size = make(bytes, 0x72, sealed, sizeof sealed);
+    CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK && t.error == MBUS_E_ENCRYPTED && t.error_offset == 19);
+    CHECK(t.payload == MBUS_PAYLOAD_RAW && t.body == 19 && t.body_end == 19 + 16 && mbus_next(&t.records, &r) == 0);
+    for (unsigned binary = 0; binary < 2; binary++) {
+        size = make(bytes, 0x73, fixed[binary], 16);
+        CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK && t.payload == MBUS_PAYLOAD_FIXED);
+        for (unsigned i = 0; i < 2; i++) {
+            CHECK(mbus_next(&t.records, &r) == 1 && r.field == (binary ? 4 : 12) && r.position == 15 + 4 * i);
+            CHECK(r.data == bytes + r.position && r.data_length == 4 && !r.dib && r.vib == bytes + 13 + i && r.vib_length == 1);
+        }
+        CHECK(mbus_next(&t.records, &r) == 0 && t.records.count == 2);
+    }
+}
+
+/* ------------------------------------------------------------------ texts */
+
+#ifndef MBUS_NO_NAMES
+/* Scripts compare code and kind. */
+static void errors_have_their_codes(void)
+{
+    static const char *const errors[][2] = {
+        { "ok", "ok" }, { "bad_start", "framing" }, { "length_mismatch", "framing" }, { "bad_second_start", "framing" },
+        { "length_too_small", "framing" }, { "truncated_frame", "truncated" }, { "trailing_bytes", "framing" },
+        { "bad_checksum", "checksum" }, { "bad_stop", "framing" }, { "header_too_short", "truncated" },
+        { "fixed_length", "truncated" }, { "premature_end_of_dif", "truncated" }, { "premature_end_of_vif", "truncated" },
+        { "premature_end_of_var_vif", "truncated" }, { "premature_end_of_data", "truncated" }, { "too_many_dife", "malformed" },
+        { "too_many_vife", "malformed" }, { "reserved_dif", "malformed" }, { "reserved_lvar", "malformed" },
+        { "encrypted", "encrypted" }, { "unsupported_ci", "unsupported" }, { "no_space", "limit" }, { "bad_value", "invalid" },
+        { "unknown_format", "unsupported" }, { "bad_crc", "checksum" },
+    };
+    const int count = (int)(sizeof errors / sizeof errors[0]);
+    for (int i = 0; i < count; i++) {
+        CHECK(strcmp(mbus_error_code(-i), errors[i][0]) == 0);
+        CHECK(strcmp(mbus_error_kind(-i), errors[i][1]) == 0);
+        CHECK(strlen(mbus_error_text(-i)) > 5);
+    }
+    CHECK(count == 1 - MBUS_E_LAST);
+    CHECK(strcmp(mbus_error_code(1), "ok") == 0 && strcmp(mbus_error_code(-count), "ok") == 0);
+}
+
+static void names_are_found_both_ways(void)
+{
+    mbus_record r = number_record(1, 0, false);
+    char text[8];
+    r.unit = MBUS_UNIT_M3;
+    CHECK(mbus_unit_text(&r, text, 2) == 2 && memcmp(text, "m3", 2) == 0 && mbus_unit_text(&r, text, 1) == MBUS_E_NO_SPACE);
+    CHECK(mbus_modifier_code("no_data_available", 0) == 0x15 && mbus_modifier_code("backward_only", 0) == 0x3C);
+    CHECK(mbus_modifier_code("duration_of_last", 0) == 0x64 && mbus_modifier_code("duration_of_last", 3) == 0x67);
+    CHECK(mbus_modifier_code("at_phase_l1", 0) == 0xFC01 && mbus_modifier_code("clear", 0) == 0x07);
+    CHECK(mbus_modifier_code("backward_only", 3) == 0x3C && mbus_modifier_code("sideways", 0) == MBUS_E_BAD_VALUE);
+}
+#endif
+
+static void short_buffers_are_refused(void)
+{
+    const mbus_number number = { 220, 1, 0, -1, true }, wide = { 18446744073709551615u, 86400, 1001, -9, true };
+    const mbus_time time = { 2024, 2, 29, 13, 45, 30, true };
+    char text[MBUS_NUMBER_TEXT_MAX];
+    CHECK(mbus_number_text(&number, text, 5) == 5 && mbus_number_text(&number, text, 4) == MBUS_E_NO_SPACE);
+    int n = mbus_number_text(&wide, text, sizeof text);
+    CHECK(n > 0 && mbus_number_text(&wide, text, (size_t)n) == n && mbus_number_text(&wide, text, (size_t)n - 1) == MBUS_E_NO_SPACE);
+    CHECK(mbus_time_text(&time, MBUS_TYPE_DATETIME, text, 19) == 19);
+    CHECK(mbus_time_text(&time, MBUS_TYPE_DATETIME, text, 18) == MBUS_E_NO_SPACE);
+    CHECK(mbus_time_text(&time, MBUS_TYPE_DATE, text, 10) == 10 && mbus_time_text(&time, MBUS_TYPE_TIME, text, 8) == 8);
+    CHECK(mbus_utf8((const uint8_t *)"a\xE4", 2, false, text, 3) == 3 && memcmp(text, "a\xC3\xA4", 3) == 0);
+    CHECK(mbus_utf8((const uint8_t *)"a\xE4", 2, true, text, 3) == 3 && memcmp(text, "\xC3\xA4" "a", 3) == 0);
+    CHECK(mbus_utf8((const uint8_t *)"a\xE4", 2, false, text, 2) == MBUS_E_NO_SPACE);
+}
+
+/* Packed letters of EN 62056-21: A is 1, five bits each. */
+static void manufacturers_have_three_letters(void)
+{
+    uint16_t code = 0;
+    char letters[4];
+    CHECK(mbus_manufacturer_code("HYD", &code) && code == 0x2324);
+    CHECK(mbus_manufacturer_code("AAA", &code) && code == 0x0421);
+    CHECK(mbus_manufacturer_code("ZZZ", &code) && code == 0x6B5A);
+    CHECK(mbus_manufacturer_letters(0x2324, letters) && strcmp(letters, "HYD") == 0);
+    CHECK(mbus_manufacturer_letters(0x0421, letters) && strcmp(letters, "AAA") == 0);
+    CHECK(mbus_manufacturer_letters(0x6B5A, letters) && strcmp(letters, "ZZZ") == 0);
+    CHECK(!mbus_manufacturer_letters(0x0420, letters) && !mbus_manufacturer_letters(0x6B5B, letters));
+    CHECK(!mbus_manufacturer_letters(0x0021, letters) && !mbus_manufacturer_letters(0x0401, letters));
+    CHECK(!mbus_manufacturer_code("AB", &code) && !mbus_manufacturer_code("ABCD", &code));
+    CHECK(!mbus_manufacturer_code("AbC", &code) && !mbus_manufacturer_code("A@C", &code) && !mbus_manufacturer_code("A[C", &code));
+}
+
 int main(void)
 {
     frames_survive_writing_and_reading();
@@ -318,6 +767,24 @@ int main(void)
     damage_never_leads_out_of_bounds();
     number_text_is_exact();
     every_vif_code_has_its_row();
+    bcd_of_any_length_is_written();
+    binary_of_any_length_is_written();
+    byte_strings_have_the_lengths_of_the_table();
+    fields_take_what_fits_them();
+    mode_2_is_written();
+    dibs_have_their_bits();
+    vifs_are_written();
+    a_frame_takes_252_bytes();
+    compact_frames_stay_in_their_memory();
+    compact_frames_that_do_not_expand();
+    frames_without_ci_have_no_records();
+    what_c_sees_of_a_telegram();
+#ifndef MBUS_NO_NAMES
+    errors_have_their_codes();
+    names_are_found_both_ways();
+#endif
+    short_buffers_are_refused();
+    manufacturers_have_three_letters();
     printf("C checks: %u passed, %u failed\n", passed, failed);
     return failed > 0;
 }
