@@ -46,6 +46,47 @@ describe("findings of the fuzzers:", function()
     end
   end)
 
+  it("a capture with an impossible number of bytes is refused", function()
+    local captured, err = require("mbus.capture").parse("0.1 SEND (99999999999999999999) E5\n")
+    assert.is_nil(captured)
+    assert.equal("line 1 of the capture: 1 bytes are there, not 99999999999999999999", err.message)
+  end)
+
+  it("a frame with a wrong checksum is explained whatever follows it", function()
+    local frame = assert(mbus.unhex("68 03 03 68 08 05 70 7E 16"))
+    local text = require("mbus.format.annotated").bytes(frame .. ("\xC4"):rep(300), {})
+    assert.matches("wrong: it should be 7Dh", text, 1, true)
+  end)
+
+  -- A scan on a bus of one meter; `fn` is called within it.
+  local function scan(options)
+    local bus <close> = assert(mbus.open(assert(mbus.simulator.new { meters = { { address = 1 } } })))
+    for _ in assert(bus:scan(options)) do end -- luacheck: ignore 542
+  end
+
+  it("an error within a scan is not lost when the scan is put in order", function()
+    local ok, err = pcall(scan, { range = "1-2", save = function() error("no space left") end })
+    assert.is_false(ok)
+    assert.matches("no space left", err)
+  end)
+
+  it("a state to go on with is looked at before it is used", function()
+    local states = {}
+    local function keep(state) states[#states + 1] = require("dkjson").encode(state) end
+    scan { range = "1-2", save = keep }
+    local bus <close> = assert(mbus.open(assert(mbus.simulator.new { meters = { { address = 1 } } })))
+    local search = assert(bus:scan { range = "1-2", resume = require("dkjson").decode(states[1]) })
+    search:close()
+    for name, value in pairs { found = { true }, nodes = { x = {} }, doubtful = { "a" }, untrusted = { {} }, remarks = { 1 },
+      next = "1", speed = 0 } do
+      local state = require("dkjson").decode(states[1])
+      state[name] = value
+      local refused, err = bus:scan { range = "1-2", resume = state }
+      assert.is_nil(refused, name)
+      assert.equal("this is not the state of a scan", err.message)
+    end
+  end)
+
   it("a number with an impossible exponent raises, and says so", function()
     local ok, err = pcall(require("mbus.core").decimal, { raw = 1, exponent = 300 })
     assert.is_false(ok)

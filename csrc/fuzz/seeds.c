@@ -1,6 +1,6 @@
 /* seeds.c - writes the seed corpora: the example frames of the standards and records of our own encoder.
  *
- *   seeds FOLDER                      writes FOLDER/deframe, telegram, compact, encode, number (csrc/fuzz/corpus comes from here)
+ *   seeds FOLDER                      writes FOLDER/deframe, telegram, compact, encode, number, dates, fixed (csrc/fuzz/corpus comes from here)
  *   seeds FOLDER FILE.hex...          writes these frames as further seeds of telegram, and of deframe, instead
  */
 #include "fuzz.h"
@@ -205,6 +205,40 @@ static void save_number(void)
     save_hex("number", "crosses-zero", 0x01, "00 00 00 00 00 00 00 00 00 00 00 10 27 48 01");
 }
 
+/* options and the bytes; see dates.c */
+static void save_dates(void)
+{
+    static const struct {
+        const char *name;
+        uint8_t options; /* 0, 2, 4, 6: types G, J, F, I with VIF 6D; 8 more: 6C, 16: VIFE 39, 24: FD 70; 1: mode 2 */
+        const char *hex;
+    } seeds[] = {
+        {"g", 0x08, "1F 3C"},           {"g-as-datetime", 0x00, "9D 11"},   {"g-every-year", 0x08, "FF FC"},
+        {"g-leap-day", 0x10, "1D 32"},  {"g-no-leap-day", 0x08, "3D 12"},   {"g-mode2", 0x09, "3C 1F"},
+        {"f", 0x04, "2D 0D 1D 32"},     {"f-invalid", 0x04, "BB 0E CD 13"}, {"f-summer", 0x1C, "00 8C 01 37"},
+        {"f-hundreds", 0x04, "00 20 41 51"}, {"f-1899", 0x04, "00 00 81 C3"}, {"f-2299", 0x04, "3B 77 7F CC"}, {"f-2090", 0x04, "00 20 41 B1"},
+        {"i", 0x06, "9E 2D 8D 1D 32 09"},    {"i-summer", 0x16, "C0 40 2C 01 37 5B"}, {"i-week-53", 0x06, "00 00 80 9F 2C 35"},
+        {"i-mode2", 0x07, "09 32 1D 8D 2D 9E"}, {"j", 0x02, "3B 3B 17"},    {"j-every", 0x02, "3F 3F 1F"},
+        {"no-date", 0x0C, "01 02 03 04"},
+    };
+
+    for (size_t i = 0; i < sizeof seeds / sizeof seeds[0]; i++)
+        save_hex("dates", seeds[i].name, seeds[i].options, seeds[i].hex);
+}
+
+/* CI 73 (0) or 77 (1), then the 16 bytes; see fixed.c */
+static void save_fixed(void)
+{
+    save_hex("fixed", "bcd", 0, "78 56 34 12 0A 00 E9 7E 01 00 00 00 35 01 00 00");
+    save_hex("fixed", "binary", 0, "78 56 34 12 0A 03 E9 7E 01 00 00 80 35 01 00 00");
+    save_hex("fixed", "mode2", 1, "12 34 56 78 0A 01 05 C5 00 00 00 01 00 00 01 35");
+    save_hex("fixed", "mode2-medium", 0, "12 34 56 78 0A 00 85 94 F0 00 00 01 00 00 01 3A");
+    save_hex("fixed", "historic", 0, "78 56 34 12 0A 00 3E 04 01 00 00 00 35 01 00 F0");
+    save_hex("fixed", "both-historic", 0, "78 56 34 12 0A 02 3E 3E DB BB BB BB 35 01 00 00");
+    save_hex("fixed", "temperature", 0, "78 56 34 12 0A 01 38 39 01 00 00 00 FF FF FF FF");
+    save_hex("fixed", "too-long", 0, "78 56 34 12 0A 00 E9 7E 01 00 00 00 35 01 00 00 00");
+}
+
 static void save_examples(void)
 {
     uint8_t stream[4096] = {7};
@@ -224,6 +258,8 @@ static void save_examples(void)
     save_long_headers();
     save_encode();
     save_number();
+    save_dates();
+    save_fixed();
 }
 
 /* ------------------------------------------------------------------ frames of others */

@@ -60,7 +60,9 @@ local function parse_line(line)
   local count, hex = rest:match("^%((%d+)%)%s*(.*)$")
   local bytes, err = core.unhex(hex or rest)
   if not bytes then return nil, err.message end
-  if count and tonumber(count) ~= #bytes then return nil, ("%d bytes are there, not %d"):format(#bytes, count) end
+  if count and tonumber(count) ~= #bytes then
+    return nil, ("%d bytes are there, not %s"):format(#bytes, count:match "^0*(%d+)")
+  end
   return { time = tonumber(time), direction = direction or nil, bytes = bytes }
 end
 

@@ -71,8 +71,8 @@ local function load_state(name)
   end
   local content = file:read("a")
   file:close()
-  local state = content and require("dkjson").decode(content, 1, nil, nil, nil)
-  if type(state) ~= "table" then return nil, name .. ": this is not the state of a scan" end
+  local ok, state = pcall(require("dkjson").decode, content or "", 1, nil, nil, nil) -- raises where it is nested too deeply
+  if not ok or type(state) ~= "table" then return nil, name .. ": this is not the state of a scan" end
   return state
 end
 

@@ -140,13 +140,15 @@ local function without_extension(codes)
   return codes:sub(1, -2) .. string.char(codes:byte(-1) & ~EXTENSION)
 end
 
+local DATA_MAX = 252 -- bytes of user data in a frame
+
 ---Decodes the data of the record with another VIB.
 local function probe(record, telegram, vib)
   local c, ci, head = setting(telegram)
   local field, data = unhex(record.raw_dif_hex):byte(1) & 0x0F, unhex(record.raw_data_hex)
   if data == "" then field, data = 4, "\0\0\0\0" end
-  local fits, frame = pcall(core.long, c, 0, ci, head .. string.char(field) .. vib .. data)
-  local whole = fits and core.telegram(frame)
+  local content = head .. string.char(field) .. vib .. data
+  local whole = #content <= DATA_MAX and core.telegram(core.long(c, 0, ci, content))
   return whole and whole:record(0) or { quantity = "reserved", modifiers = {} }
 end
 

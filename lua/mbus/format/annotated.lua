@@ -264,8 +264,7 @@ end
 -- What the codes of an unfinished record promise, told by the decoder about the same bytes with zeros behind them.
 local function put_unfinished(page, telegram)
   local start = page.bytes:sub(page.at + 1, page.stop)
-  local fits, frame = pcall(core.long, telegram.c, 0, 0x78, start .. ("\0"):rep(math.min(200, 252 - #start)))
-  local whole = fits and core.telegram(frame)
+  local whole = core.telegram(core.long(telegram.c, 0, 0x78, start .. ("\0"):rep(math.min(200, 252 - #start))))
   local record = whole and whole:record(0)
   if not record then return end
   for _, part in ipairs(anatomy.parts(record, telegram, true)) do
@@ -351,10 +350,10 @@ local function long_frame(bytes, size)
   return core.long(bytes:byte(5), bytes:byte(6), bytes:byte(7), bytes:sub(8, size - 2))
 end
 
--- The same frame with the end that it should have.
+-- The same frame with the end that it should have; more bytes may follow it.
 local function with_good_end(bytes)
   if bytes:byte(1) == 0x10 then return core.short(bytes:byte(2), bytes:byte(3)) end
-  return long_frame(bytes, #bytes)
+  return long_frame(bytes, bytes:byte(2) + 6)
 end
 
 -- Each gives a good frame that begins like `bytes`, and remarks on where they differ.

@@ -404,13 +404,59 @@ local function key_of(plan)
   return ("%s baud %s%s"):format(what, table.concat(baud, ","), plan.hex and " hex" or "")
 end
 
+-- A state comes from a file: what the scan relies on is looked at first.
+
+local NODES = { silent = true, found = true, many = true, mute = true }
+
+local function all(list, is_good)
+  if type(list) ~= "table" then return false end
+  for key, item in pairs(list) do
+    if not is_good(item, key) then return false end
+  end
+  return true
+end
+
+local function is_text(value) return type(value) == "string" end
+
+local function is_whole(value) return value == nil or math.type(value) == "integer" and value >= 0 end
+
+local function is_primary(value) return math.type(value) == "integer" and value >= 0 and value <= 250 end
+
+local function is_mask(value) return is_text(value) and (#value == 16 or #value == 24) and not value:find("%X") end
+
+local function is_error(value)
+  return value == nil or type(value) == "table" and Error.kinds[value.kind] ~= nil and is_text(value.message)
+end
+
+local function is_meter(value)
+  return type(value) == "table" and (is_primary(value.address) or is_mask(value.address)) and is_error(value.error)
+    and (value.secondary_address == nil or is_mask(value.secondary_address)) and (value.id == nil or is_text(value.id))
+end
+
+-- Whether a mask can be split there.
+local function is_free(mask, position)
+  if not is_whole(position) or position < 1 or position > 24 then return false end
+  if position > #mask then return position > 16 end
+  if position > 8 and position <= 16 then return position % 2 == 1 and mask:sub(position, position + 1) == "FF" end
+  return mask:sub(position, position) == "F"
+end
+
+local function is_node(value, mask)
+  return is_mask(mask) and type(value) == "table" and NODES[value.kind] ~= nil and is_whole(value.total)
+    and (value.position == nil or is_free(mask, value.position))
+end
+
+local function is_state(plan, state)
+  local place = plan.secondary and is_mask or is_primary
+  return state.version == VERSION and is_text(state.key) and is_whole(state.speed) and (state.speed or 0) > 0
+    and is_whole(state.next) and state.next ~= 0
+    and all(state.found, is_meter) and all(state.nodes, is_node) and all(state.doubtful, place) and all(state.untrusted, place)
+    and all(state.unaccounted, is_text) and all(state.remarks, is_text)
+end
+
 local function check_resume(plan, state)
   if not state then return true end
-  local is_state = state.version == VERSION and type(state.key) == "string" and math.type(state.speed) == "integer"
-  for _, name in ipairs { "found", "nodes", "doubtful", "untrusted", "unaccounted", "remarks" } do
-    is_state = is_state and type(state[name]) == "table"
-  end
-  if not is_state then return invalid("this is not the state of a scan") end
+  if not is_state(plan, state) then return invalid("this is not the state of a scan") end
   if state.key ~= plan.key then return invalid("the state to go on with is that of another scan: %s", state.key) end
   return true
 end
