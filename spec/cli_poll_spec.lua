@@ -40,6 +40,42 @@ local function polling(arguments, folder, fn)
   end
 end
 
+describe("mbus poll of a BACRouter's export", function()
+  local EXPORT = "spec/fixtures/bacrouter_bus.json"
+
+  it("takes what its ports are here", function()
+    local code, out, err = helper.mbus("poll " .. EXPORT .. " --once --port RS485-1=sim:")
+    assert.equal(0, code, err)
+    assert.matches("RS485%-1 M%-Bus/Heating.Energy +183420 +good\n", out)
+    code, out = helper.mbus("config check --port RS485-1=tcp://127.0.0.1:1 " .. EXPORT)
+    assert.equal(0, code)
+    assert.matches("good, 1 connection with 5 bindings", out)
+  end)
+
+  it("refuses ports that it does not have", function()
+    local code, _, err = helper.mbus("poll " .. EXPORT .. " --once --port RS485-1=sim: --port RS485-2=sim:")
+    assert.equal(2, code)
+    assert.equal("mbus: " .. EXPORT .. ": port RS485-2: no bus is at it; there are: RS485-1\n", err)
+    code, _, err = helper.mbus("poll " .. EXPORT .. " --port RS485-1")
+    assert.equal(2, code)
+    assert.matches("'RS485%-1' is no NAME=URL", err)
+    with_config(CONFIG:format "sim:", function(config)
+      code, _, err = helper.mbus("poll --once --port RS485-1=sim: " .. config)
+      assert.equal(2, code)
+      assert.matches("only the export of a BACRouter has ports", err)
+    end)
+  end)
+
+  it("names what is wrong in it", function()
+    for _, command in ipairs { "poll --once", "config check" } do
+      local code, _, err = helper.mbus(command .. " spec/fixtures/bacrouter_errors.json")
+      assert.is_true(code > 0)
+      assert.matches('bacrouter_errors.json: bus "[^\n]*column %d+: the typographic quote', err)
+      assert.is_nil(err:find("nil", 1, true), err)
+    end
+  end)
+end)
+
 describe("mbus poll", function()
   it("prints values once, as lines, jsonl or csv", function()
     with_config(CONFIG:format "sim:", function(config)

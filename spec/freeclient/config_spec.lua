@@ -71,6 +71,25 @@ describe("the export of a BACRouter", function()
     assert.same({ 82969010, 183420, values[3], 174843100, 160302 }, values)
   end)
 
+  it("asks behind the identification number for the nibble that is given, once the meter has answered", function()
+    local config = assert(decode(bus { fcdevices = { { tag = 'addr="f57072162440f102"', fcpoints = { { tag = "id=0" } } } } }))
+    local binding = config.connections[1].bindings[1]
+    assert.equal("F57072162440FF02", binding.address)
+    local f = binding.transformation[1].f
+    assert.equal(3, f(3, { record = { raw = 3 }, secondary_address = "1570721624403102" }))
+    assert.has_error(function() f(3, { record = { raw = 3 }, secondary_address = "1570721624403202" }) end,
+      "another meter answers: 1570721624403202")
+  end)
+
+  it("takes a URL for a port", function()
+    local text = require("dkjson").encode(bus())
+    local config = assert(import.decode(text, nil, { ports = { ["RS485-1"] = "tcp://10.0.0.1:10001" } }))
+    assert.same({ "tcp://10.0.0.1:10001" }, { config.connections[1].type, config.connections[1].port })
+    config = assert(import.decode(text, nil, { ports = { ["RS485-1"] = "/dev/ttyUSB0" } }))
+    assert.same({ "serial", "/dev/ttyUSB0" }, { config.connections[1].type, config.connections[1].port })
+    assert.matches("port A: no bus is at it; there are: RS485%-1", tostring(select(2, import.decode(text, nil, { ports = { A = "B" } }))))
+  end)
+
   it("scales exactly", function()
     local function scaled(scale, raw)
       local config = assert(decode(bus { fcdevices = { { tag = "addr=1", fcpoints = { { tag = "id=0, scale=" .. scale } } } } }))

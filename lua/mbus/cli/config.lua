@@ -1,13 +1,15 @@
 ---mbus config: checks a config for `mbus poll`, or makes one of what is found on a bus.
 local bus_options = require "mbus.cli.bus"
 local console = require "mbus.cli.console"
+local export = require "mbus.cli.export"
 
 local M = {}
 
 M.summary = "Check a config for mbus poll, or make one of the meters on a bus."
 
 local function define_check(command)
-  command:argument("config", "The config: a Lua file that returns a table."):argname("<config>")
+  command:argument("config", "The config: a Lua file that returns a table, or the bus export of a BACRouter."):argname("<config>")
+  export.define(command)
   command:epilog [[
 Names every wrong setting by its path, with what is allowed. Opens nothing.
 
@@ -52,12 +54,9 @@ end
 -- ------------------------------------------------------------------ check
 
 local function check(args)
-  local config, err = require("mbus.gateway.config").read(args.config)
+  local config, err = require("mbus.gateway.config").read(args.config, { ports = export.ports(args) })
   if not config then
-    if not err.problems then console.complain(err) end
-    for _, problem in ipairs(err.problems or {}) do
-      console.complain(("%s: %s: %s"):format(args.config, problem.path, problem.message))
-    end
+    export.complain(err, args.config)
     return console.INCOMPLETE
   end
   for _, warning in ipairs(config.warnings) do

@@ -1,5 +1,6 @@
 ---mbus poll: runs a gateway out of a config file until it is interrupted.
 local console = require "mbus.cli.console"
+local export = require "mbus.cli.export"
 
 local M = {}
 
@@ -27,7 +28,8 @@ local function seconds(argument)
 end
 
 function M.define(command)
-  command:argument("config", "The config: a Lua file that returns a table."):argname("<config>")
+  command:argument("config", "The config: a Lua file that returns a table, or the bus export of a BACRouter."):argname("<config>")
+  export.define(command)
   command:option("-f --format", "How values are printed: table (live on a terminal), jsonl or csv.")
     :choices { "table", "jsonl", "csv" }:argname("<format>")
   command:option("-o --output", "Append values to this file instead of standard output."):argname("<file>")
@@ -46,7 +48,8 @@ file anew, SIGUSR1 prints the diagnostics on standard error.
 Examples:
   mbus poll house.lua
   mbus poll house.lua --format jsonl --output values.jsonl --rotate 10M
-  mbus poll house.lua --once --status]]
+  mbus poll house.lua --once --status
+  mbus poll RS485-1_mbus.json --port RS485-1=/dev/ttyUSB0]]
 end
 
 -- ------------------------------------------------------------------ where values go
@@ -195,15 +198,10 @@ local function end_after_once(gateway, at_end)
   return function() return count == 0 and bad == 0 and console.OK or console.INCOMPLETE end, count > 0
 end
 
-local function complain_of(err)
-  if not err.problems then return console.complain(err) end
-  for _, problem in ipairs(err.problems) do console.complain(("%s: %s"):format(problem.path, problem.message)) end
-end
-
 local function prepare(args)
-  local gateway, err = require("mbus.gateway").new(args.config, { tolerant = args.tolerant })
+  local gateway, err = require("mbus.gateway").new(args.config, { tolerant = args.tolerant, ports = export.ports(args) })
   if not gateway then
-    complain_of(err)
+    export.complain(err)
     return nil
   end
   tell_log(gateway, args)

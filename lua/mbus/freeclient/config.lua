@@ -48,15 +48,16 @@ end
 
 local ADDRESS = 'a number from 1 to 250, or 8 or 16 hex digits in quotes such as "f57072162440f102"'
 
--- In the identification number a nibble f stands for any digit. Behind it the bus knows whole bytes as wildcards alone.
+-- In the identification number a nibble f stands for any digit. Behind it the bus knows whole bytes as wildcards alone:
+-- whether the other nibble fits is looked at when the meter has answered.
 local function address(value)
   if type(value) == "string" and (#value == 8 or #value == 16) and not value:find("%X") then
     local behind = value:sub(9):gsub("..", function(byte) return byte:find("[fF]") and "FF" or nil end)
-    return (value:sub(1, 8) .. behind):upper()
+    return { selection = (value:sub(1, 8) .. behind):upper(), pattern = value:upper() }
   end
   local parsed = math.type(value) == "integer" and Address.parse(value)
   if not parsed or parsed.a < 1 or parsed.a > 250 then return nil, ADDRESS end
-  return value
+  return { selection = value }
 end
 
 local interval = between(1000, 4 * 366 * 86400000)
@@ -74,6 +75,7 @@ local TAGS = {
 ---@class mbus.freeclient.Import
 ---@field problems string[]
 ---@field ports table<string, string>
+---@field resources string[]  ports that are named in the export
 local Import = {}
 Import.__index = Import
 
@@ -141,10 +143,18 @@ local function quotient(scale)
   return scale, 1
 end
 
+-- Of a nibble that the selection could not hold: a Lua pattern for the whole address. The others were selected by.
+local function pattern_of(addr)
+  if not addr or not addr.pattern or addr.pattern:sub(9) == addr.selection:sub(9) then return nil end
+  return "^" .. ("%x"):rep(8) .. addr.pattern:sub(9):gsub("F", "%%x") .. "$"
+end
+
 -- Number on the wire * scale + offset: what such a script makes of a record.
-local function on_the_wire(scale, offset)
+local function on_the_wire(scale, offset, pattern)
   local numerator, divisor = quotient(scale)
   return function(value, context)
+    local meter = context.secondary_address
+    if pattern and meter and not meter:find(pattern) then error("another meter answers: " .. meter, 0) end
     local record = context.record or error("the gateway does not give the record", 0)
     local scaled = (record.raw or value) * numerator
     return (divisor > 1 and scaled / divisor or scaled) + offset
@@ -155,8 +165,9 @@ local function binding_of(import, place, device, point, names)
   local tag, good = import:tag(place, point, "point")
   if good and not tag.id then import:add(place, "tag '%s': id is missing, the number of the record", point.tag or "") end
   local binding = { name = unique(names, device.name .. "." .. point.name), title = text_of(point.description),
-    tag = text_of(point.name), address = device.addr, id = tag.id, disabled = not (device.enable and point.enable) }
-  binding.transformation = { { type = "function", f = on_the_wire(tag.scale or 1, tag.offset or 0) } }
+    tag = text_of(point.name), address = device.addr and device.addr.selection, id = tag.id,
+    disabled = not (device.enable and point.enable) }
+  binding.transformation = { { type = "function", f = on_the_wire(tag.scale or 1, tag.offset or 0, pattern_of(device.addr)) } }
   return binding
 end
 
@@ -195,7 +206,13 @@ end
 
 local function line_of(import, place, object, connection)
   local resource = import:field(place, object, "resource", "string", connection.name)
-  connection.type, connection.port = "serial", import.ports[resource] or resource
+  local port = import.ports[resource]
+  import.resources[#import.resources + 1] = resource
+  if port and port:find("^%a[%w+]+:") then -- a URL; a Windows port such as COM3: has no more than that
+    connection.type = port
+    return
+  end
+  connection.type, connection.port = "serial", port or resource
   connection.parity = parity_of(import, place, object)
   if object.bit7 == true then connection.data_bits = 7 end
 end
@@ -290,13 +307,27 @@ end
 
 local function import_of(text, source, options)
   if type(text) ~= "string" then error("an export is a string, not " .. type(text), 3) end
-  local import = setmetatable({ problems = {}, ports = options and options.ports or {},
+  local import = setmetatable({ problems = {}, ports = options and options.ports or {}, resources = {},
     source = source and source .. ": " or "" }, Import)
   local objects, err = parse(text, import.source)
   if not objects then return nil, err end
   local buses = {}
   for i, object in ipairs(objects) do buses[i] = read_bus(import, object, i) end
   return import, buses
+end
+
+-- A name that was mistyped must not leave a bus at a port of its old name.
+local function check_ports(import)
+  local known = {}
+  for _, resource in ipairs(import.resources) do known[resource] = true end
+  local unknown = {}
+  for name in pairs(import.ports) do
+    if not known[name] then unknown[#unknown + 1] = name end
+  end
+  table.sort(unknown)
+  for _, name in ipairs(unknown) do
+    import:add(import.source .. "port " .. name, "no bus is at it; there are: %s", table.concat(import.resources, ", "))
+  end
 end
 
 local function refusal(import)
@@ -309,7 +340,7 @@ end
 ---they are here.
 ---@param text string
 ---@param source? string   name of the file, for messages
----@param options? table   ports: what a resource is here, by its name
+---@param options? table   ports: what a resource is here, by its name: a port or a URL
 ---@return table? config   { connections = { ... } }
 ---@return mbus.Error? err invalid; `err.problems` has a text for each problem
 function M.decode(text, source, options)
@@ -317,6 +348,7 @@ function M.decode(text, source, options)
   if not import then return nil, buses end
   local config, names = { connections = {} }, {}
   for i, bus in ipairs(buses) do config.connections[i] = connection_of(import, bus, names) end
+  check_ports(import)
   if #import.problems > 0 then return refusal(import) end
   return config
 end

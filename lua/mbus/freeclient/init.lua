@@ -28,7 +28,7 @@
 ---long(c, a, ci, data), hex and unhex are those of the module.
 local core = require "mbus.core"
 local Error = require "mbus.error"
-local sandbox = require "mbus.freeclient.sandbox"
+local sandbox = require "mbus.sandbox"
 local operations = require "mbus.freeclient.operations"
 
 local M = {}

@@ -392,21 +392,25 @@ end
 local function is_json(text) return text:find("^\xEF?\xBB?\xBF?%s*[%[{]") ~= nil end
 
 -- The export of another gateway, for which there is a reader of its own.
-local function read_export(text, path)
+local function read_export(text, path, ports)
   local ok, reader = pcall(require, "mbus.freeclient.config")
   if not ok then return nil, Error.new("invalid", path .. ": this is JSON; a config is a Lua file that returns a table") end
-  return reader.decode(text, path)
+  return reader.decode(text, path, { ports = ports })
 end
 
 ---Runs a config file, with nothing around it, and returns what it returns.
 ---@param path string
+---@param ports? table<string, string>  of an export: what its ports are here
 ---@return table? value  not yet checked
 ---@return mbus.Error? err  not_found permission io, or invalid with the line
-function M.load(path)
+function M.load(path, ports)
   local text, err = read_text(path)
   if not text then return nil, err end
-  if is_json(text) then return read_export(text, path) end
-  local chunk, message = sandbox.load(text, "@" .. path)
+  if is_json(text) then return read_export(text, path, ports) end
+  if ports and next(ports) then
+    return nil, Error.new("invalid", path .. ": only the export of a BACRouter has ports to be named")
+  end
+  local chunk, message = sandbox.load(text, path)
   if not chunk then return nil, Error.new("invalid", message) end
   local ok, value = sandbox.call(chunk)
   if not ok then return nil, Error.new("invalid", (tostring(value):gsub("\n.*", ""))) end
@@ -419,11 +423,11 @@ end
 
 ---Loads and checks a config file.
 ---@param path string
----@param options? table  tolerant
+---@param options? table  tolerant; ports: what those of an export are here
 ---@return mbus.gateway.Config? config
 ---@return mbus.Error? err
 function M.read(path, options)
-  local value, err = M.load(path)
+  local value, err = M.load(path, options and options.ports)
   if not value then return nil, err end
   return M.check(value, { source = path, tolerant = options and options.tolerant })
 end

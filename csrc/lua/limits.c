@@ -1,0 +1,247 @@
+/* limits.c - the Lua module mbus.limits: calls a function with an end to its instructions, time and memory.
+ *
+ *   limits.call(instructions, seconds, bytes, fn, ...)
+ *       true, results... | false, error | false, place, what was exceeded: "instructions", "seconds" or "memory"
+ *   limits.charge(n)          inside: counts as n instructions; outside of any call it does nothing
+ *   limits.outside(fn, ...)   inside: as pcall, with the limits at rest, for functions that a sandbox lends
+ *
+ * Memory is limited where it is taken, in the allocator of the state, so that not one byte more is had in however clever a
+ * way. Instructions are counted by a hook on a thread of its own; bytes that are taken count, too, so that one instruction
+ * that copies a megabyte is not cheap. Whoever has broken a limit is stopped at every single instruction from there on, and
+ * so cannot catch it. The function cannot yield.
+ */
+#include <stddef.h>
+#include <stdio.h>
+#include <time.h>
+
+#include <lauxlib.h>
+#include <lua.h>
+
+enum {
+    STEP = 100,   /* instructions between two looks */
+    COPIED = 1024 /* bytes that are taken in the time of one instruction */
+};
+
+typedef enum { NOTHING, INSTRUCTIONS, SECONDS, MEMORY } limit;
+
+typedef struct limiter {
+    lua_Alloc alloc; /* of the state, and what belongs to it */
+    void *ud;
+    lua_State *thread;
+    lua_Number instructions, used, seconds;
+    clock_t began;
+    size_t bytes, taken, refused;
+    size_t enough; /* taken, to collect what is garbage among it */
+    int outside, collecting;
+    limit broken;
+    char place[LUA_IDSIZE + 16]; /* "file:line: " of whoever was stopped */
+} limiter;
+
+static void look(lua_State *L, lua_Debug *ar);
+
+/* From here on there is a look at every instruction. lua_sethook may be called at any time, by its manual. */
+static void stop(limiter *l, limit what)
+{
+    if (l->broken == NOTHING)
+        l->broken = what;
+    lua_sethook(l->thread, look, LUA_MASKCOUNT, 1);
+}
+
+/* Where clock_t has 32 bits it wraps. */
+static int is_over(const limiter *l)
+{
+    return (lua_Number)((unsigned long)clock() - (unsigned long)l->began) / CLOCKS_PER_SEC > l->seconds;
+}
+
+/* Lua collects what it can and asks once more. That takes time, so that it is not done for ever. */
+static void *refuse(limiter *l, size_t size)
+{
+    if (l->collecting)
+        return NULL;
+    if (l->refused == size)
+        stop(l, MEMORY);
+    else if (is_over(l))
+        stop(l, SECONDS);
+    l->refused = size;
+    return NULL;
+}
+
+/* Less is never refused: Lua relies on it. It may be of what was there before the call, hence the comparison. */
+static void *limited(void *ud, void *block, size_t old, size_t size)
+{
+    limiter *l = ud;
+    size_t had = block != NULL ? old : 0; /* without a block `old` is a type */
+    size_t more = size > had ? size - had : 0, less = had > size ? had - size : 0;
+    size_t copied = more / COPIED;
+    void *result;
+
+    if (more > 0 && !l->outside && (more > l->bytes || l->taken > l->bytes - more))
+        return refuse(l, size);
+    result = l->alloc(l->ud, block, old, size);
+    if (result == NULL && size > 0)
+        return NULL;
+    if (more > 0)
+        l->refused = 0;
+    l->taken += more;
+    l->taken -= less < l->taken ? less : l->taken;
+    l->used += l->outside ? 0 : (lua_Number)copied;
+    return result;
+}
+
+/* The innermost call that is under way. */
+static limiter *current(lua_State *L)
+{
+    void *ud;
+
+    return lua_getallocf(L, &ud) == limited ? ud : NULL;
+}
+
+/* No text: there may be no memory for it. */
+static int leave(lua_State *L, limiter *l, lua_Debug *ar)
+{
+    if (l->place[0] == '\0' && lua_getinfo(L, "Sl", ar) && ar->currentline > 0)
+        snprintf(l->place, sizeof l->place, "%s:%d: ", ar->short_src, ar->currentline);
+    lua_pushlightuserdata(L, l);
+    return lua_error(L);
+}
+
+static int ask_for_too_much(lua_State *L)
+{
+    lua_newuserdatauv(L, (size_t)lua_tointeger(L, 1), 0);
+    return 0;
+}
+
+/* Buffers of C's functions take memory without a collection before they give up, so there must be room for them. A refusal is
+ * the way to a collection without finalizers, which are the host's, and have no business in here. */
+static void collect(lua_State *L, limiter *l)
+{
+    l->collecting = 1;
+    lua_pushcfunction(L, ask_for_too_much);
+    lua_pushinteger(L, (lua_Integer)l->bytes + 1);
+    lua_pcall(L, 1, 0, 0);
+    lua_pop(L, 1);
+    l->collecting = 0;
+    l->enough = l->taken < l->bytes ? l->taken + (l->bytes - l->taken) / 2 : l->bytes;
+    if (l->enough < l->taken + l->bytes / 16)
+        l->enough = l->bytes; /* it is nearly full: no collection for every crumb */
+}
+
+static void look(lua_State *L, lua_Debug *ar)
+{
+    limiter *l = current(L);
+
+    if (l == NULL)
+        return;
+    if (l->broken == NOTHING && l->taken > l->enough)
+        collect(L, l);
+    l->used += STEP;
+    if (l->used > l->instructions)
+        stop(l, INSTRUCTIONS);
+    else if (l->taken > l->bytes) /* by what was lent */
+        stop(l, MEMORY);
+    else if (is_over(l))
+        stop(l, SECONDS);
+    if (l->broken != NOTHING)
+        leave(L, l, ar);
+    if (lua_gethookcount(L) != STEP)
+        lua_sethook(L, look, LUA_MASKCOUNT, STEP);
+}
+
+/* The caller, a function of the sandbox, is stopped in its next instruction. */
+static int charge(lua_State *L)
+{
+    limiter *l = current(L);
+    lua_Number n = luaL_checknumber(L, 1);
+
+    if (l == NULL || l->outside)
+        return 0;
+    l->used += n > 0 ? n : 0;
+    if (l->used > l->instructions)
+        stop(l, INSTRUCTIONS);
+    return 0;
+}
+
+/* It catches everything, since a thread that has failed is dead, and what closes its variables would run without the hook. */
+static int protected(lua_State *L)
+{
+    int status = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+
+    lua_pushboolean(L, status == LUA_OK);
+    lua_insert(L, 1);
+    return lua_gettop(L);
+}
+
+/* The hook rests too: a coroutine that is made in there would inherit it. Afterwards there is a look at once, since the
+ * instructions before were not counted yet. */
+static int outside(lua_State *L)
+{
+    limiter *l = current(L);
+    int results;
+
+    if (l == NULL || l->outside || l->thread != L)
+        return protected(L);
+    l->outside = 1;
+    lua_sethook(L, NULL, 0, 0);
+    results = protected(L);
+    l->outside = 0;
+    lua_sethook(L, look, LUA_MASKCOUNT, 1);
+    return results;
+}
+
+static void run(lua_State *L, limiter *l, int arguments, int *status, int *results)
+{
+    l->alloc = lua_getallocf(L, &l->ud);
+    lua_sethook(l->thread, look, LUA_MASKCOUNT, STEP);
+    lua_setallocf(L, limited, l);
+    *status = lua_resume(l->thread, L, arguments, results);
+    lua_setallocf(L, l->alloc, l->ud);
+    lua_sethook(l->thread, NULL, 0, 0);
+}
+
+static int fail(lua_State *L, limit broken, const char *message)
+{
+    static const char *const names[] = { NULL, "instructions", "seconds", "memory" };
+
+    lua_pushboolean(L, 0);
+    lua_pushstring(L, message);
+    lua_pushstring(L, names[broken]);
+    return 3;
+}
+
+static int call(lua_State *L)
+{
+    limiter l = { 0 };
+    int arguments = lua_gettop(L) - 3, results = 0, status;
+
+    l.instructions = luaL_checknumber(L, 1);
+    l.seconds = luaL_checknumber(L, 2);
+    l.bytes = (size_t)luaL_checkinteger(L, 3);
+    luaL_checkany(L, 4);
+    l.enough = l.bytes / 2;
+    l.began = clock();
+    l.thread = lua_newthread(L);
+    lua_insert(L, 4);
+    if (!lua_checkstack(l.thread, arguments + 1))
+        return fail(L, NOTHING, "too many arguments");
+    lua_pushcfunction(l.thread, protected);
+    lua_xmove(L, l.thread, arguments);
+    run(L, &l, arguments, &status, &results);
+    if (l.broken != NOTHING)
+        return fail(L, l.broken, l.place);
+    if (status != LUA_OK || !lua_checkstack(L, results))
+        return fail(L, NOTHING, status != LUA_OK ? "C stack overflow" : "too many results");
+    lua_xmove(l.thread, L, results);
+    return results;
+}
+
+int luaopen_mbus_limits(lua_State *L);
+
+int luaopen_mbus_limits(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        { "call", call }, { "charge", charge }, { "outside", outside }, { NULL, NULL },
+    };
+
+    luaL_newlib(L, functions);
+    return 1;
+}
