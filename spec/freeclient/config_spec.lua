@@ -156,6 +156,16 @@ describe("the export of a BACRouter", function()
     assert.equal(table.concat(err.problems, "\n"), tostring(err))
   end)
 
+  it("names ports by what can be a name", function()
+    for _, resource in ipairs { "RS485-\0", "", " ", "a\nb" } do
+      local config, err = decode(bus { resource = resource }, "x.json")
+      assert.is_nil(config)
+      assert.matches('^x.json: bus "A": resource: the name of a port is needed', err.problems[1])
+    end
+    local _, err = decode(bus { type = 2, server = "a\1b:502" }, "x.json")
+    assert.matches("server: host:port is needed", err.problems[1])
+  end)
+
   it("that is none is refused, whatever it is", function()
     for text, message in pairs { [""] = "no JSON", ["{"] = "no JSON", ["[]"] = "no export", ["{}"] = "no export", ["5"] = "no export",
       ["null"] = "no export", ["[1]"] = "no export", ['{"buses":5}'] = "no export", ['{"fcdevices":5}'] = "a table is needed",

@@ -217,4 +217,7 @@ for kind = 0, #readers - 1 do
   for i = 1, 12 do seeds[("changed-%d-%d"):format(kind, i)] = string.char(kind, i % 10, 1 + i % 3, i * 7, i, i * 3, 1, i % 6, i, i * 11, 2, 5, i, 9) end
 end
 
+-- What was found: the name of a port with a control character in an export.
+seeds["found-port"] = "\x02uno\xA7t\x94enoghu oo"
+
 return { seeds = seeds, run = run, least = 0.3 }

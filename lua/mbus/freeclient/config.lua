@@ -206,6 +206,7 @@ end
 
 local function line_of(import, place, object, connection)
   local resource = import:field(place, object, "resource", "string", connection.name)
+  if not resource:find("^%S%C*$") then import:add(place, "resource: the name of a port is needed, not %q", resource) end
   local port = import.ports[resource]
   import.resources[#import.resources + 1] = resource
   if port and port:find("^%a[%w+]+:") then -- a URL; a Windows port such as COM3: has no more than that
@@ -219,7 +220,7 @@ end
 
 local function server_of(import, place, object, connection)
   local server = import:field(place, object, "server", "string", "")
-  local host, port = server:match("^%s*%[?([^%s%]]+)%]?:(%d+)%s*$")
+  local host, port = server:match("^%s*%[?([^%s%c%]]+)%]?:(%d+)%s*$")
   port = math.tointeger(tonumber(port))
   if not port or port < 1 or port > 65535 then
     import:add(place, "server: host:port is needed, not %q", server)
