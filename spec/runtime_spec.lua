@@ -17,7 +17,7 @@ end
 
 local function open_handles()
   local count = 0
-  runtime.luv().walk(function(handle) if not handle:is_closing() then count = count + 1 end end)
+  runtime.luv().walk(function(handle) if handle:is_active() then count = count + 1 end end)
   return count
 end
 
@@ -259,6 +259,75 @@ describe("mbus.runtime", function()
     end)
   end
 
+  describe("event", function()
+    it("wakes whoever waits, or the next who does", function()
+      local event, got = runtime.event(), {}
+      runtime.spawn(function()
+        for i = 1, 3 do got[i] = event:wait(runtime.now() + 60) end
+      end)
+      event:set()
+      assert.same({ true }, got)
+      runtime.spawn(function() event:set() end)
+      assert.same({ true }, got) -- not inside another coroutine
+      runtime.sleep(0.001)
+      assert.same({ true, true }, got)
+      event:wake()
+      assert.same({ true, true, false }, got)
+      event:wake() -- nobody waits: it leaves no trace
+      event:set()
+      assert.is_true(event:wait())
+      assert.is_false(event:wait(runtime.now()))
+    end)
+
+    it("is never early, and serves one at a time", function()
+      local event = runtime.event()
+      for i = 1, 20 do
+        local deadline = runtime.now() + i / 7000
+        assert.is_false(event:wait(deadline))
+        assert.is_true(runtime.now() >= deadline)
+      end
+      local thread = runtime.spawn(function() event:wait(runtime.now() + 60) end)
+      assert.has_error(function() event:wait() end, "two wait for one event")
+      coroutine.close(thread)
+      event:set()
+      assert.is_true(event:wait())
+    end)
+
+    -- libuv rings timers first and then sleeps until something else happens.
+    it("ends a wait outside coroutines at once when its time was up before", function()
+      local server = runtime.luv().new_tcp()
+      server:bind("127.0.0.1", 0)
+      server:listen(1, function() end)
+      local guard = runtime.luv().new_timer()
+      guard:start(1000, 1000, function() end) -- or it would sleep for ever
+      local start = runtime.now()
+      for _ = 1, 3 do
+        runtime.event():wait(runtime.now() - 1)
+        runtime.sleep(0)
+      end
+      assert.is_true(runtime.now() - start < 1)
+      runtime.close(guard)
+      runtime.close(server)
+    end)
+
+    it("lets the loop look before a coroutine goes on", function()
+      local uv = runtime.luv()
+      local seen, had_seen = false, nil
+      local event = runtime.event()
+      runtime.spawn(function()
+        event:wait(runtime.now() + 0.002)
+        had_seen = seen
+      end)
+      local async = uv.new_async(function() seen = true end)
+      local start = runtime.now()
+      repeat until runtime.now() > start + 0.004 -- both are ready when the loop turns
+      async:send()
+      runtime.sleep(0.01)
+      runtime.close(async)
+      assert.is_true(had_seen)
+    end)
+  end)
+
   describe("lock", function()
     it("serves in order", function()
       local lock, order = runtime.lock(), {}
@@ -361,5 +430,26 @@ describe("mbus.runtime", function()
     it("raises when released without being held", function()
       assert.has_error(function() runtime.lock():release() end, "the lock is not held")
     end)
+  end)
+
+  -- In a program of its own: a signal would end the specs without a word.
+  it("makes writing to a connection that the other side has closed an error, not the end of the program", function()
+    local output, how = run_script [[
+      local runtime = require "mbus.runtime"
+      local uv = runtime.luv()
+      local server, client = uv.new_tcp(), uv.new_tcp()
+      server:bind("127.0.0.1", 0)
+      server:listen(1, function()
+        local peer = uv.new_tcp()
+        server:accept(peer)
+        peer:close()
+      end)
+      client:connect("127.0.0.1", server:getsockname().port)
+      runtime.sleep(0.1)
+      client:try_write("first") -- is answered with a reset
+      runtime.sleep(0.1)
+      print(select(3, client:try_write("second")))
+    ]]
+    assert.same({ "EPIPE\n", "exit 0" }, { output, how })
   end)
 end)

@@ -81,6 +81,8 @@ local Address = require "mbus.address"
 local Bus = {}
 Bus.__index = Bus
 
+local NONE = {} -- what stays empty
+
 local function at_least(minimum, whole)
   return function(value)
     local good = type(value) == "number" and value >= minimum and value < math.huge
@@ -136,7 +138,7 @@ end
 
 -- The table of single meters, with its keys understood.
 local function check_meters(meters, level)
-  if meters == nil then return {} end
+  if meters == nil then return NONE end
   if type(meters) ~= "table" then error("option meters: a table by address expected", level + 1) end
   local checked = {}
   for key, options in pairs(meters) do
@@ -158,6 +160,12 @@ end
 local youngest, ended
 local Youngest = { __gc = function(self) ended = ended or self == youngest end }
 
+-- The clock of a transport that has one of its own, else the computer's.
+local function clock_of(transport)
+  if transport and transport.now then return function() return transport:now() end end
+  return transport and require("mbus.runtime").now
+end
+
 ---@param transport? table  moves the bytes, see transport/init.lua; nil: the caller does
 ---@param options? mbus.BusOptions
 ---@return mbus.Bus
@@ -168,7 +176,7 @@ function Bus.new(transport, options)
   local common = transport and require("mbus.transport.shared").common(transport) or {}
   common.state = common.state or Link.state()
   local bus = setmetatable({ common = common, transport = transport, options = options, name = name,
-    meters = check_meters(options.meters, 2), state = common.state }, Bus)
+    meters = check_meters(options.meters, 2), state = common.state, now = clock_of(transport) }, Bus)
   youngest = setmetatable({}, Youngest)
   return bus
 end
@@ -177,7 +185,7 @@ local function wildcards(address) return address.digits and select(2, address.di
 
 -- Options of the meter that a request is for: of several that fit, those of the address with fewer wildcards.
 local function options_of(bus, address)
-  local found, least = {}, math.huge
+  local found, least = nil, math.huge
   for _, meter in ipairs(type(address) == "table" and address.text and bus.meters or {}) do
     local count = wildcards(meter.address)
     if count < least and is_meant(meter.address, address) then found, least = meter.options, count end
@@ -185,61 +193,56 @@ local function options_of(bus, address)
   return found
 end
 
--- The option of the call, else of the meter, else of the bus, else the default.
-local function chooser(bus, call, address)
-  local of_meter = options_of(bus, address)
-  return function(name, default)
-    if call[name] ~= nil then return call[name] end
-    if of_meter[name] ~= nil then return of_meter[name] end
-    if bus.options[name] ~= nil then return bus.options[name] end
-    return default
+-- Those of the call go before those of the meter, and these before those of the bus.
+local function effective_options(bus, call, address)
+  local of_meter = bus.meters[1] and options_of(bus, address)
+  if not of_meter and not next(call) then return bus.options end
+  local all = {}
+  for _, options in ipairs { bus.options, of_meter or {}, call } do
+    for name, value in pairs(options) do all[name] = value end
   end
+  return all
 end
 
+local SELDOM = { "select_c", "application_reset", "ignores_fcb", "dry_run", "keys" }
+local NOWHERE = {} -- in place of the transport of a bus that is driven by hand
+
 ---What the options mean on this bus.
----@param choose fun(name: string, default: any): any
+---@param bus mbus.Bus
+---@param options mbus.BusOptions
 ---@param baudrate number
 ---@return mbus.Settings
-local function settings_at(bus, choose, baudrate)
-  local transport = bus.transport or {}
-  local margin = choose("margin", transport.margin or 0.1)
-  return {
+local function settings_at(bus, options, baudrate)
+  local transport = bus.transport or NOWHERE
+  local margin = options.margin or transport.margin or 0.1
+  local settings = {
     baudrate = baudrate,
-    timeout = choose("timeout", 341 / baudrate + 0.050 + margin),
-    held = choose("timeout") == nil and choose("margin") == nil and transport.held or 0,
-    gap = choose("gap", transport.gap or 0.1),
-    idle = choose("idle", 33 / baudrate),
+    timeout = options.timeout or 341 / baudrate + 0.050 + margin,
+    held = not (options.timeout or options.margin) and transport.held or 0,
+    gap = options.gap or transport.gap or 0.1,
+    idle = options.idle or 33 / baudrate,
     -- 11 bits are what a slave may ask for after its own answer. A character right behind it would take them too, and needs
     -- some more to be seen.
-    pause = choose("idle", 16 / baudrate),
-    post_nke_delay = choose("post_nke_delay", 33 / baudrate),
-    retries = choose("retries", 2),
-    max_telegrams = choose("max_telegrams", 32),
-    nke = choose("nke", true),
-    select_c = choose("select_c"),
-    application_reset = choose("application_reset", false),
-    ignores_fcb = choose("ignores_fcb", false),
-    can_switch = not bus.transport or bus.transport.set_baudrate ~= nil,
-    dry_run = choose("dry_run", false),
-    keys = choose("keys"),
-    at = function(other) return settings_at(bus, choose, other) end,
+    pause = options.idle or 16 / baudrate,
+    post_nke_delay = options.post_nke_delay or 33 / baudrate,
+    retries = options.retries or 2,
+    max_telegrams = options.max_telegrams or 32,
+    nke = options.nke == nil or options.nke,
+    can_switch = transport == NOWHERE or transport.set_baudrate ~= nil,
+    at = function(other) return settings_at(bus, options, other) end,
   }
+  for _, name in ipairs(SELDOM) do settings[name] = options[name] end
+  return settings
 end
 
 local function settings_for(bus, call, address)
   -- A transport knows what speed it really has.
-  local transport = bus.transport or {}
-  local baudrate = call.baudrate or transport.baudrate or bus.state.baudrate or bus.options.baudrate or 2400
-  return settings_at(bus, chooser(bus, call, address), baudrate)
+  local of_transport = bus.transport and bus.transport.baudrate
+  local baudrate = call.baudrate or of_transport or bus.state.baudrate or bus.options.baudrate or 2400
+  return settings_at(bus, effective_options(bus, call, address), baudrate)
 end
 
 local function closed(bus) return Error.new("closed", "the bus is closed", { bus = bus.name }) end
-
-local function now(bus)
-  local transport = bus.transport
-  if transport.now then return transport:now() end
-  return require("mbus.runtime").now()
-end
 
 -- What a transport reports, as an error of this request: a transport may report the same object again and again.
 local function transport_error(bus, err)
@@ -251,9 +254,10 @@ end
 -- The trace callback runs outside the procedure's coroutine, so that it may do what it likes.
 local function flush_trace(link, trace)
   local log = link.log
-  if #log == 0 then return end
+  if not log[1] then return end
   link.log = {}
-  for _, entry in ipairs(trace and log or {}) do trace(entry[1], entry[2], entry[3] or link:now()) end
+  if not trace then return end
+  for i = 1, #log, 3 do trace(log[i], log[i + 1], log[i + 2]) end
 end
 
 local act = {}
@@ -264,10 +268,10 @@ function act.send(bus, bytes)
   return ""
 end
 
-function act.receive(bus, deadline) return bus.transport:read(math.max(0, deadline - now(bus))) end
+function act.receive(bus, deadline) return bus.transport:read(math.max(0, deadline - bus.now())) end
 
 function act.sleep(bus, deadline)
-  local duration = math.max(0, deadline - now(bus))
+  local duration = math.max(0, deadline - bus.now())
   if bus.transport.sleep then
     bus.transport:sleep(duration)
   else
@@ -292,13 +296,13 @@ local function drive(bus, engine, options, stop)
     local what, argument, err = engine:wants()
     if what == "done" then return what, argument, err end
     if what == "event" then
-      engine:feed("", now(bus))
+      engine:feed("", bus.now())
       if argument.name == stop then return what, argument.value end
       if options[argument.name] then options[argument.name](argument.value) end
     else
       local bytes, extra = act[what](bus, argument)
       if bytes and not bus.closed then
-        engine:feed(bytes, now(bus), extra)
+        engine:feed(bytes, bus.now(), extra)
       else
         engine:fail(transport_error(bus, extra))
       end
@@ -319,7 +323,7 @@ end
 local function start(bus, options, procedure, ...)
   local settings = settings_for(bus, options, (...))
   local state = settings.dry_run and Link.state() or bus.state
-  local link = Link.new(settings, state, bus.transport and now(bus))
+  local link = Link.new(settings, state, bus.transport and bus.now())
   return Engine.new(settings.dry_run and planned(procedure) or procedure, link, ...)
 end
 
@@ -346,7 +350,7 @@ end
 -- Waits for its turn, runs, and leaves the bus to the next, whatever happens.
 local function perform(bus, options, procedure, ...)
   if bus.closed or not enter(bus) then return nil, closed(bus) end
-  local _ <close> = setmetatable({}, { __close = function() bus.lock:release() end })
+  local _ <close> = bus.lock
   local _, result, err = drive(bus, start(bus, options, procedure, ...), options)
   return finish(bus, result, err)
 end
@@ -370,7 +374,7 @@ local function leave(search)
     return
   end
   search.left = true
-  local _ <close> = setmetatable({}, { __close = function() search.bus.lock:release() end })
+  local _ <close> = search.bus.lock
   engine:abort()
   while engine:wants() ~= "done" do drive(search.bus, engine, {}) end
 end
@@ -444,7 +448,7 @@ end
 function Bus:run(procedure, ...)
   if type(procedure) ~= "function" then error("a procedure is a function, not " .. type(procedure), 2) end
   needs_transport(self, 2)
-  return perform(self, {}, procedure, ...)
+  return perform(self, NONE, procedure, ...)
 end
 
 ---Starts a request that the caller drives by hand.

@@ -108,9 +108,11 @@ end
 ---@param wanted table  quantity, unit, storage, tariff, subunit, function, modifiers; what is absent may be anything
 ---@return table? record  the first that fits
 function methods:find(wanted)
-  for number, base, telegram in walk(self.telegrams) do
+  local base = 0
+  for number, telegram in ipairs(self.telegrams) do
     local record = telegram:find(wanted)
-    if record then return placed(record, number, base) end
+    if record then return placed(record, number - 1, base) end
+    base = following(base, telegram)
   end
 end
 

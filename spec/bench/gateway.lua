@@ -2,90 +2,66 @@
 ---
 ---    lua5.4 spec/bench/gateway.lua [GATEWAYS [METERS [SECONDS [FAULTY_PERCENT]]]]       default 200 11 30 0
 ---
----The buses are simulated by other processes, 50 a process, at 2400 baud with the timing of a real line; answers come
----whole, as from a gateway that packs them. Every meter is polled over and over, with no pause between two cycles: a bus
----is never idle, so that a cycle shows what the polling adds. Printed are
----    cycle     mean time of a cycle, of all buses and of the slowest, against that of the line alone: characters, the
----              delays of the meters and the idle times of the standard
----    cpu       of this process, in percent of one core
----    memory    Lua and RSS; per further connection that is open and idle
+---The buses are in other processes, see buses.lua: 2400 baud with the timing of a real line; answers come whole, as from a
+---gateway that packs them. Every meter is polled over and over, with no pause between two cycles: a bus is never idle, so that
+---a cycle shows what the polling adds. Printed are
+---    memory        RSS per further connection that is open and idle: of the many against ten
+---    polls         RSS and memory of Lua, as they go on
+---    line alone    what one cycle of a bus takes by itself: the same procedures in the simulator, on whose virtual clock
+---                  nothing but the line takes time: characters, the meters' mean delay, the pauses that the master keeps
+---    mean, slowest cycle   of all gateways, and of the slowest one, against that; what the buses' side is late is in it
+---    cpu           of this process, in percent of one core
+---    buses' side   how late it gave out its answers: not to be blamed on the master
+---    on the lines  what the master did against the rules
 ---With FAULTY_PERCENT that share of the gateways refuses, hangs or is silent; figures are of the others.
+---
+---On a computer with other work `chrt -f 10 lua5.4 ...` shows the program and not the other work.
 local runtime = require "mbus.runtime"
 local Gateway = require "mbus.gateway"
+
+package.path = arg[0]:gsub("[^/]*$", "?.lua;") .. package.path
+local buses = require "buses"
 
 local GATEWAYS = math.tointeger(tonumber(arg[1])) or 200
 local METERS = math.tointeger(tonumber(arg[2])) or 11
 local SECONDS = tonumber(arg[3]) or 30
 local FAULTY = tonumber(arg[4]) or 0
-local A_PROCESS = 50
+local A_PROCESS = 250
 
--- --- the simulated buses: this file again, with "serve"
+-- --- the buses
 
-local function records(address)
-  return {
-    { quantity = "energy", unit = "Wh", value = 1000 * address, exponent = 3, data = "int32" },
-    { quantity = "volume", unit = "m3", value = 12.5, exponent = -2, data = "int32" },
-    { quantity = "power", unit = "W", value = 1200, exponent = 2, data = "int32" },
-    { quantity = "volume_flow", unit = "m3/h", value = 0.5, exponent = -3, data = "int32" },
-    { quantity = "flow_temperature", unit = "°C", value = 60.5, exponent = -1, data = "int16" },
-    { quantity = "return_temperature", unit = "°C", value = 40.5, exponent = -1, data = "int16" },
-    { quantity = "datetime", data = "datetime", value = "2024-01-01T00:00" },
-    { quantity = "energy", unit = "Wh", value = 2000 * address, exponent = 3, data = "int32", storage = 1 },
-  }
-end
-
-local function description(meters)
-  local list = {}
-  for address = 1, meters do
-    list[address] = { address = address, id = ("%08d"):format(address), manufacturer = "ABC", version = 1, medium = 4,
-      delay = { 0.03, 0.06 }, telegrams = { { records = records(address) } } }
-  end
-  return { meters = list }
-end
-
--- Answers as one piece, when the last byte is there.
-local function whole(sim)
-  local take, next_byte = sim.take, sim.next
-  local last
-  function sim:next()
-    local time = next_byte(self)
-    if not time then return nil end
-    last = self.answers_until
-    return math.max(time, last)
-  end
-  function sim:take(time)
-    if self.answers_until > time then return "", 0 end
-    return take(self, time)
-  end
-  return sim
-end
-
-local function serve(count, meters)
-  local simulator, server = require "mbus.simulator", require "mbus.simulator.server"
-  for _ = 1, count do
-    local served = assert(server.tcp(whole(assert(simulator.new(description(meters))))))
-    io.write(served.port, "\n")
-  end
-  io.flush()
-  runtime.run()
-end
-
-if arg[1] == "serve" then return serve(math.tointeger(tonumber(arg[2])), math.tointeger(tonumber(arg[3]))) end
-
--- --- servers
-
-local function start_servers(count)
-  local ports, pids, pipes = {}, {}, {}
+-- { ports, processes = { { pid, pipe } } }
+local function start_buses(count)
+  local program = arg[0]:gsub("gateway%.lua$", "buses.lua")
+  local ports, processes = {}, {}
   while #ports < count do
     local share = math.min(A_PROCESS, count - #ports)
-    local pipe = assert(io.popen(("echo $$; exec lua5.4 %s serve %d %d"):format(arg[0], share, METERS)))
-    pids[#pids + 1] = pipe:read "l"
-    pipes[#pipes + 1] = pipe
+    local pipe = assert(io.popen(("echo $$; exec lua5.4 %s %d %d"):format(program, share, METERS)))
+    processes[#processes + 1] = { pid = pipe:read "l", pipe = pipe }
     for _ = 1, share do
-      ports[#ports + 1] = math.tointeger(tonumber(pipe:read "l" or "")) or error "a simulated bus does not come up"
+      ports[#ports + 1] = math.tointeger(tonumber(pipe:read "l" or "")) or error "a bus does not come up"
     end
   end
-  return ports, pids, pipes
+  return ports, processes
+end
+
+local function signal(processes, name)
+  local pids = {}
+  for i, process in ipairs(processes) do pids[i] = process.pid end
+  os.execute(("kill -%s %s"):format(name, table.concat(pids, " ")))
+end
+
+-- Ends the buses. Returns what they have counted.
+local function stop_buses(processes)
+  signal(processes, "TERM")
+  local sum = { answers = 0, late = 0, latest = 0, talked_into = 0, hasty = 0, cpu = 0 }
+  for _, process in ipairs(processes) do
+    local answers, late, latest, talked_into, hasty, cpu = process.pipe:read("n", "n", "n", "n", "n", "n")
+    process.pipe:close()
+    sum.answers, sum.late, sum.latest = sum.answers + answers, sum.late + late, math.max(sum.latest, latest)
+    sum.talked_into, sum.hasty, sum.cpu = sum.talked_into + talked_into, sum.hasty + hasty, sum.cpu + cpu
+  end
+  return sum
 end
 
 -- Refusing: nobody listens. Hanging: takes the connection and says nothing. Silent: the bus has no meters.
@@ -123,15 +99,15 @@ local function rss()
   end
 end
 
--- Seconds of one readout on the line alone.
+-- Seconds of a cycle on the line alone: the same procedures on the virtual clock of the simulator.
 local function line_time()
-  local sim = assert(require("mbus.simulator").new(description(1)))
-  local bus <close> = assert(require("mbus").open(sim))
-  local transport = bus.transport
-  bus:read(1)
-  local start = transport:now()
-  for _ = 1, 500 do assert(bus:read(1)) end
-  return (transport:now() - start) / 500
+  local bus <close> = assert(require("mbus").open(assert(require("mbus.simulator").new(buses.description(METERS)))))
+  local transport, start = bus.transport, nil
+  for cycle = 1, 11 do
+    if cycle == 2 then start = transport:now() end
+    for address = 1, METERS do assert(bus:read(address)) end
+  end
+  return (transport:now() - start) / 10
 end
 
 local function connection(name, port, bindings, period)
@@ -163,42 +139,65 @@ local function without_pause(gateway, count)
   end
 end
 
-local function measure(ports, bad_ports)
-  local connections = {}
-  for i, port in ipairs(ports) do connections[i] = connection("g" .. i, port, bindings(), 60000) end
-  for i, port in ipairs(bad_ports) do connections[#ports + i] = connection("bad" .. i, port, bindings(), 5000) end
-  local gateway = assert(Gateway.new { connections = connections })
-  without_pause(gateway, #ports)
-  local first, last, cycles = {}, {}, {}
+local SETTLING, STEPS = 5, 10 -- seconds before it counts; prints of memory
+
+-- Waits and prints how the memory grows. Returns the share of the processor that was used.
+local function watch(polls)
+  local start, cpu = runtime.now(), os.clock()
+  for step = 0, STEPS do
+    local wait = start + SECONDS * step / STEPS - runtime.now()
+    if wait > 0 then runtime.sleep(wait) end
+    print(("%9d polls  %7d KiB RSS  %7.0f KiB Lua"):format(polls(), rss(), collectgarbage "count"))
+  end
+  return (os.clock() - cpu) / (runtime.now() - start)
+end
+
+-- Mean time of a cycle of each bus, from one value of its last meter to another.
+local function cycle_times(gateway)
+  local first, last, cycles, counts = {}, {}, {}, false
   gateway:on("value", function(binding, _, quality)
-    if binding.name ~= "energy" .. METERS or quality ~= "good" then return end
+    if not counts or binding.name ~= "energy" .. METERS or quality ~= "good" then return end
     local name, now = binding.connection.name, runtime.now()
     if not first[name] then first[name], cycles[name] = now, 0 else cycles[name] = cycles[name] + 1 end
     last[name] = now
   end)
-  local cpu, rss_before
+  return function() counts = true end,
+    function(name) return (cycles[name] or 0) > 0 and (last[name] - first[name]) / cycles[name] or nil end
+end
+
+local function measure(ports, bad_ports, processes)
+  local connections = {}
+  for i, port in ipairs(ports) do connections[i] = connection("g" .. i, port, bindings(), 60000) end
+  for i, port in ipairs(bad_ports) do connections[#ports + i] = connection("bad" .. i, port, bindings(), 5000) end
+  local gateway = assert(Gateway.new { connections = connections })
+  connections = nil -- luacheck: ignore 311
+  without_pause(gateway, #ports)
+  local begin, cycle_time = cycle_times(gateway)
+  local function polls()
+    local sum = 0
+    for i = 1, #ports do sum = sum + gateway.connections[i].statistics.polls end
+    return sum
+  end
+  local result = { sum = 0, count = 0, slowest = 0, none = 0 }
   runtime.spawn(function()
     gateway:start()
-    runtime.sleep(5)
-    rss_before = rss()
-    cpu = os.clock()
-    runtime.sleep(SECONDS)
-    cpu = (os.clock() - cpu) / SECONDS
+    runtime.sleep(SETTLING)
+    signal(processes, "USR1")
+    begin()
+    result.cpu = watch(polls)
     gateway:stop()
   end)
   runtime.run()
-  local sum, count, slowest, fewest = 0, 0, 0, 0
   for i = 1, #ports do
-    local name = "g" .. i
-    if (cycles[name] or 0) > 0 then
-      local time = (last[name] - first[name]) / cycles[name]
-      sum, count, slowest = sum + time, count + 1, math.max(slowest, time)
+    local time = cycle_time("g" .. i)
+    if time then
+      result.sum, result.count, result.slowest = result.sum + time, result.count + 1, math.max(result.slowest, time)
     else
-      fewest = fewest + 1
+      result.none = result.none + 1
     end
   end
-  return { mean = sum / count, slowest = slowest, cpu = cpu, rss_before = rss_before, rss = rss(), silent = fewest,
-    lua = collectgarbage "count" }
+  result.mean = result.sum / result.count
+  return result
 end
 
 -- Memory of connections that are open and wait for a poll far away.
@@ -228,27 +227,24 @@ local function idle(ports)
   return (all.rss - few.rss) / more, (all.lua - few.lua) / more
 end
 
-if os.getenv "BENCH_GC" then collectgarbage(os.getenv "BENCH_GC") end
 local bad = math.floor(GATEWAYS * FAULTY / 100 + 0.5)
-local ports, pids, pipes = start_servers(GATEWAYS - bad)
-local _ <close> = setmetatable({}, { __close = function()
-  os.execute("kill " .. table.concat(pids, " "))
-  for _, pipe in ipairs(pipes) do pipe:close() end
-end })
+local ports, processes = start_buses(GATEWAYS - bad)
 
 print(("%d gateways, %d meters each, %d faulty, %g s"):format(GATEWAYS, METERS, bad, SECONDS))
 if #ports > 10 and bad == 0 then
   local rss_each, lua_each = idle(ports)
   print(("memory per further idle connection: %.1f KiB RSS, %.1f KiB Lua"):format(rss_each, lua_each))
 end
-local line = line_time() * METERS
+local line = line_time()
 local bad_ports, sockets = faulty_ports(bad)
-local result = measure(ports, bad_ports)
+local result = measure(ports, bad_ports, processes)
 for _, socket in ipairs(sockets) do runtime.close(socket) end
+local side = stop_buses(processes)
 print(("line alone      %.3f s a cycle"):format(line))
 print(("mean cycle      %.3f s  (%.3f of the line)"):format(result.mean, result.mean / line))
 print(("slowest cycle   %.3f s  (%.3f of the line)"):format(result.slowest, result.slowest / line))
-print(("buses without a whole cycle  %d"):format(result.silent))
+print(("buses without a whole cycle  %d"):format(result.none))
 print(("cpu             %.1f %% of one core, %.0f readouts a second"):format(result.cpu * 100, #ports * METERS / result.mean))
-print(("memory          %d KiB RSS at the beginning, %d KiB at the end; Lua %.0f KiB"):format(result.rss_before, result.rss,
-  result.lua))
+print(("buses' side     answers %.2f ms late in the mean, %.0f ms at worst: %.4f of the line; %.1f s cpu"):format(
+  side.late / side.answers * 1000, side.latest * 1000, 2 * METERS * side.late / side.answers / line, side.cpu))
+print(("on the lines    %d requests into an answer, %d less than 11 bits behind one"):format(side.talked_into, side.hasty))

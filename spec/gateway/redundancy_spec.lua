@@ -68,6 +68,42 @@ describe("a redundant pair", function()
     assert.equal("main", actual(gateway))
   end)
 
+  it("looks after the master at its interval, though nothing is due for long", function()
+    local sim = support.sim { support.meter(5), support.meter(6) }
+    local world = support.world { main = sim, spare = sim }
+    local gateway, news = support.gateway(world, { connections = {
+      support.connection("main", { bindings = bindings(5, 6), period = 86400000, regain_interval = 30000 }),
+      support.connection("spare", { master = "main" }) } })
+    world.down.main = true
+    gateway:start()
+    world.clock.run(100)
+    assert.equal("spare", actual(gateway))
+    local opened, told, requests = world.opened.main, #news, support.requests(sim)
+    world.clock.run(1000)
+    assert.equal(opened + 30, world.opened.main)
+    assert.equal(requests, support.requests(sim))
+    world.down.main = nil
+    world.clock.run(1031)
+    assert.equal("main", actual(gateway))
+    assert.equal(told, #news)
+    world.clock.run(5000)
+    assert.equal(requests + 2, support.requests(sim)) -- one meter shows that the master is there
+  end)
+
+  it("looks after the master although no meter answers over the backup", function()
+    local good, dead = support.sim { support.meter(5) }, support.sim { support.meter(1) }
+    local world = support.world { main = good, spare = dead }
+    local gateway = support.gateway(world, { connections = {
+      support.connection("main", { bindings = bindings(5), regain_interval = 30000, period = 600000, offline_after = 1 }),
+      support.connection("spare", { master = "main" }) } })
+    world.down.main = true
+    gateway:start()
+    world.clock.run(400)
+    world.down.main = nil
+    world.clock.run(440)
+    assert.equal("main", actual(gateway))
+  end)
+
   it("does not change over because of one meter", function()
     local sim = support.sim { support.meter(5), support.meter(6, { deaf = true }), support.meter(7) }
     local world = support.world { main = sim, spare = sim }

@@ -9,9 +9,8 @@ local function chain(...)
 end
 
 local function run(one, value, now, unit)
-  local sample = { value = value, unit = unit, quality = value ~= nil and "good" or "bad", error = value == nil and "gone" or nil,
-    now = now or 0, context = { name = "x" } }
-  one:apply(sample)
+  local sample = { value = value, unit = unit, quality = value ~= nil and "good" or "bad", error = value == nil and "gone" or nil }
+  one:apply(sample, { name = "x" }, now or 0)
   return sample.value, sample.quality, sample.error, sample.unit
 end
 

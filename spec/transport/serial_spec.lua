@@ -489,7 +489,7 @@ describe("mbus.transport.serial", function()
     local uv = runtime.luv()
     local function handles()
       local count = 0
-      uv.walk(function(handle) if not handle:is_closing() then count = count + 1 end end)
+      uv.walk(function(handle) if handle:is_active() then count = count + 1 end end)
       return count
     end
     local before = handles()

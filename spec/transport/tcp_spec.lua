@@ -420,7 +420,7 @@ describe("mbus.transport.tcp", function()
     local uv = runtime.luv()
     local function handles()
       local count = 0
-      uv.walk(function(handle) if not handle:is_closing() then count = count + 1 end end)
+      uv.walk(function(handle) if handle:is_active() then count = count + 1 end end)
       return count
     end
     there.stop()

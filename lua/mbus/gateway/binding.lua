@@ -22,7 +22,7 @@ local M = {}
 ---@field time? number            seconds since 1970, of the last value
 ---@field raw any                 the record's value, before the transformation
 ---@field record? table           the last one, of a binding that is written
----@field seen? string            which record it saw first
+---@field seen? table             which record it saw first
 ---@field stopped boolean
 local Binding = {}
 Binding.__index = Binding
@@ -105,26 +105,26 @@ local function find_record(settings, readout)
   return nil, "it is only written"
 end
 
--- As one text, which all bindings to such a record share.
+local identities = setmetatable({}, { __mode = "v" }) -- by all that is in them: shared by bindings to such records
+
 local function identity_of(record)
-  return ("%s;%s;%s;%d;%d;%d"):format(record.quantity, record.unit, record["function"], record.storage, record.tariff,
+  local key = ("%s;%s;%s;%d;%d;%d"):format(record.quantity, record.unit, record["function"], record.storage, record.tariff,
     record.subunit)
-end
-
-local function differs(record, seen)
-  local is = identity_of(record)
-  if is == seen then return nil end
-  local before, now = seen:gmatch("[^;]*"), is:gmatch("[^;]*")
-  for _, name in ipairs(IDENTITY) do
-    local was, shows = before(), now()
-    if was ~= shows then return ("%s %s instead of %s %s"):format(name, shows, name, was) end
+  if not identities[key] then
+    local identity = {}
+    for _, name in ipairs(IDENTITY) do identity[name] = record[name] end
+    identities[key] = identity
   end
+  return identities[key]
 end
 
-local function differs_from_settings(record, settings)
-  for _, name in ipairs { "quantity", "unit" } do
-    if settings[name] ~= nil and record[name] ~= settings[name] then
-      return ("%s %s instead of %s %s"):format(name, record[name], name, settings[name])
+-- `strictly`: what is absent has to be absent.
+local function differs(record, wanted, strictly)
+  for i = 1, #IDENTITY do
+    local name = IDENTITY[i]
+    local value = wanted[name]
+    if record[name] ~= value and (strictly or value ~= nil) then
+      return ("%s %s instead of %s %s"):format(name, record[name], name, value)
     end
   end
 end
@@ -139,7 +139,7 @@ function Binding:find(readout)
   if not record then
     return nil, readout.error and ("%s: %s"):format(reason, readout.error.message) or reason
   end
-  reason = differs_from_settings(record, settings) or self.seen and differs(record, self.seen)
+  reason = differs(record, settings) or self.seen and differs(record, self.seen, true)
   if reason then return nil, "another record is at its place: " .. reason end
   self.seen = self.seen or identity_of(record)
   return record
@@ -165,46 +165,49 @@ end
 -- Bits of the status byte: permanent and temporary error (EN 13757-3).
 local METER_ERROR = 0x08 | 0x10
 
-local function sample_of(record, readout, reason)
-  if not record then return { quality = "bad", error = reason } end
+-- What is to be told, as the meter says it.
+local function news_of(self, quality, text, time)
+  return { binding = self, connection = self.connection, value = nil, unit = nil, quality = quality, error = text, time = time,
+    meter_time = nil, raw = nil }
+end
+
+local function news_of_record(self, record, readout, time)
   local quality, text = judge(record)
   if quality == "good" and (readout.status or 0) & METER_ERROR ~= 0 then
     quality, text = "uncertain", ("the meter reports an error (status %02Xh)"):format(readout.status)
   end
-  local value = quality ~= "bad" and record.value or nil
-  return { value = value, unit = record.unit, quality = quality, error = text, raw = record.value, record = record }
+  local news = news_of(self, quality, text, time)
+  if quality ~= "bad" then news.value = record.value end
+  news.unit, news.raw = record.unit, record.value
+  return news
 end
 
-local function transform(self, sample, now, meter_time)
+local function transform(self, news, now, record, readout)
   if not self.chain then return end
-  sample.now = now
-  sample.context = { name = self.name, tag = self.tag, unit = sample.unit, address = self.address, meter_time = meter_time,
-    previous = self.value, time = now, record = sample.record }
-  self.chain:apply(sample)
+  local context = { name = self.name, tag = self.tag, unit = news.unit, address = self.address, meter_time = news.meter_time,
+    secondary_address = readout and readout.secondary_address, previous = self.value, time = now, record = record }
+  self.chain:apply(news, context, now)
 end
 
-local function moved(self, sample)
-  if sample.quality ~= self.quality or sample.error ~= self.error or sample.unit ~= self.unit then return true end
+local function moved(self, news)
+  if news.quality ~= self.quality or news.error ~= self.error or news.unit ~= self.unit then return true end
   local dead_band = self.settings.dead_band or 0
-  local value, told = sample.value, self.told
+  local value, told = news.value, self.told
   if math.type(value) and math.type(told) then return math.abs(value - told) > dead_band end
   return value ~= told
 end
 
--- Takes over a finished sample. Returns what is to be told, or nil where nothing has changed.
-local function settle(self, sample, time, meter_time)
-  local tells = self.report == "poll" or self.told_quality == nil or moved(self, sample)
-  self.value, self.unit, self.quality, self.error = sample.value, sample.unit, sample.quality, sample.error
-  self.raw = sample.raw
-  if self.access ~= "R" then self.record = sample.record or self.record end -- as the model for writing
-  self.time = time
-  if meter_time then self.meter_time = meter_time end
-  if sample.error then self.error_time = time end
-  if sample.quality == "bad" then self.failures = self.failures + 1 end
+-- Takes over what is to be told. Returns nil where nothing has changed.
+local function settle(self, news)
+  local tells = self.report == "poll" or self.told_quality == nil or moved(self, news)
+  self.value, self.unit, self.quality, self.error = news.value, news.unit, news.quality, news.error
+  self.raw, self.time = news.raw, news.time
+  if news.meter_time then self.meter_time = news.meter_time end
+  if news.error then self.error_time = news.time end
+  if news.quality == "bad" then self.failures = self.failures + 1 end
   if not tells then return nil end
-  self.told, self.told_quality = sample.value, sample.quality
-  return { binding = self, connection = self.connection, value = sample.value, unit = sample.unit, quality = sample.quality,
-    error = sample.error, time = time, meter_time = meter_time, raw = sample.raw }
+  self.told, self.told_quality = news.value, news.quality
+  return news
 end
 
 ---Takes its value out of a readout.
@@ -216,9 +219,11 @@ end
 function Binding:take(readout, now, time, meter_time)
   self.polls = self.polls + 1
   local record, reason = self:find(readout)
-  local sample = sample_of(record, readout, reason)
-  transform(self, sample, now, meter_time)
-  return settle(self, sample, time, meter_time)
+  local news = record and news_of_record(self, record, readout, time) or news_of(self, "bad", reason, time)
+  news.meter_time = meter_time
+  if record and self.access ~= "R" then self.record = record end -- as the model for writing
+  transform(self, news, now, record, readout)
+  return settle(self, news)
 end
 
 ---There is no readout.
@@ -228,9 +233,9 @@ end
 ---@return table? news
 function Binding:fail(text, now, time)
   self.polls = self.polls + 1
-  local sample = { quality = "bad", error = text }
-  transform(self, sample, now)
-  return settle(self, sample, time)
+  local news = news_of(self, "bad", text, time)
+  transform(self, news, now)
+  return settle(self, news)
 end
 
 ---It is not polled any more.
@@ -238,7 +243,7 @@ end
 ---@param time number
 ---@return table? news
 function Binding:halt(text, time)
-  return settle(self, { quality = "bad", error = text }, time)
+  return settle(self, news_of(self, "bad", text, time))
 end
 
 ---Forgets errors, counters, the state of the transformation and which record it saw first.

@@ -12,37 +12,6 @@ local M = {}
 
 -- ------------------------------------------------------------------ the computer's
 
-local Event = {}
-Event.__index = Event
-
----Somebody waits for this: he goes on. Nobody does: the next wait returns at once.
-function Event:set()
-  self.is_set = true
-  if self.resume then self.resume() end
-end
-
-local function take(event)
-  local was_set = event.is_set or false
-  event.is_set = false
-  return was_set
-end
-
----@param deadline? number  on this clock; nil: wait until it is set
----@return boolean set  false: time is up
-function Event:wait(deadline)
-  if self.is_set then return take(self) end
-  local runtime = require "mbus.runtime"
-  runtime.await(function(resume)
-    self.resume = resume
-    local cancel = deadline and deadline < math.huge and runtime.after(deadline - runtime.now(), resume)
-    return function()
-      if cancel then cancel() end
-      self.resume = nil
-    end
-  end)
-  return take(self)
-end
-
 ---@return table clock
 function M.real()
   local runtime = require "mbus.runtime"
@@ -54,11 +23,17 @@ function M.real()
       local seconds, microseconds = runtime.luv().gettimeofday()
       return seconds + microseconds / 1e6
     end,
-    event = function() return setmetatable({}, Event) end,
+    event = runtime.event,
   }
 end
 
 -- ------------------------------------------------------------------ a virtual one
+
+local function take(event)
+  local was_set = event.is_set or false
+  event.is_set = false
+  return was_set
+end
 
 local function before(a, b)
   if a.time ~= b.time then return a.time < b.time end

@@ -26,7 +26,7 @@ Connection.__index = Connection
 function M.new(settings, gateway)
   local self = setmetatable({ name = settings.name, title = settings.title, settings = settings, gateway = gateway,
     clock = gateway.clock, stopped = settings.disabled, failing = 0, bindings = {} }, Connection)
-  self.log = Log.new(settings.log_level, self.clock, function(level, text, time) gateway:tell_log(self, level, text, time) end)
+  self.log = Log.new(settings.log_level, self.clock, self)
   self.statistics = Statistics.new(self.clock.now())
   for i, binding in ipairs(settings.bindings) do self.bindings[i] = Binding.new(binding, self) end
   return self
@@ -74,6 +74,10 @@ local function options_of_bus(self, transport)
   return options
 end
 
+-- Opening leaves garbage, and hundreds of lines open at once: the collector hurries, as if so many KiB more had been used,
+-- or the memory would keep the size of that moment.
+local HASTE = 128
+
 ---Opens the bus, if it is not open.
 ---@return boolean? ok
 ---@return mbus.Error? err  also while it is not yet time to try again
@@ -96,6 +100,7 @@ function Connection:open()
   if self.clock.adopt and transport.simulator then self.clock.adopt(transport) end
   self.retry_at, self.failing = nil, 0
   self.bus = require("mbus.bus").new(transport, options_of_bus(self, transport))
+  collectgarbage("step", HASTE)
   self.log:add("info", "open: " .. transport.name)
   return true
 end
@@ -127,6 +132,13 @@ local function note(self, err)
   end
 end
 
+-- A procedure that can be hurried.
+local function read_for(link, address, connection, retries)
+  connection.link = link
+  link.settings.retries = retries or link.settings.retries
+  return read.run(link, address)
+end
+
 ---@param address mbus.Address
 ---@param retries? integer  instead of `attempts`
 ---@return mbus.Readout? readout
@@ -134,11 +146,7 @@ end
 function Connection:read(address, retries)
   self.statistics.polls = self.statistics.polls + 1
   self.statistics:begin()
-  local readout, err = self.bus:run(function(link, parsed)
-    self.link = link
-    link.settings.retries = retries or link.settings.retries
-    return read.run(link, parsed)
-  end, address)
+  local readout, err = self.bus:run(read_for, address, self, retries)
   self.link = nil
   if not readout then note(self, err) end
   return readout, err

@@ -72,9 +72,12 @@ local function build(self, config)
   return connections, lines
 end
 
+-- Checking leaves as much garbage as the config is large: it makes room for what is opened next.
 local function resolve(value, options)
-  if type(value) == "string" then return Config.read(value, options) end
-  return Config.check(value, options)
+  local read = type(value) == "string" and Config.read or Config.check
+  local checked, err = read(value, options)
+  collectgarbage()
+  return checked, err
 end
 
 local function tell_problems(self)
@@ -83,6 +86,7 @@ local function tell_problems(self)
 end
 
 ---@class mbus.gateway.Options
+---@field ports? table<string, string>  what the ports that a BACRouter's export names are here
 ---@field tolerant? boolean  what is wrong in the config is left out and told, the rest works; default: it is refused
 ---@field clock? table       default the computer's; see clock.lua
 ---@field open? fun(settings: table, options: table): table?, mbus.Error?  opens the transport of a connection; default by URL
@@ -153,12 +157,30 @@ local function feed_streams(self, news)
   end
 end
 
----@param list table[]  news of one readout
-function Gateway:tell(list)
+local function tell(self, list)
   for _, news in ipairs(list) do
     feed_streams(self, news)
     emit(self, "value", news.binding, news.value, news.quality, news.time, news)
   end
+end
+
+-- Tells one list after another; between two it rests.
+local function teller(self, list)
+  while true do
+    tell(self, list)
+    self.teller = coroutine.running()
+    list = coroutine.yield()
+  end
+end
+
+---In a coroutine of its own, so that a callback may wait without holding up the bus.
+---@param list table[]  news of one readout
+function Gateway:tell(list)
+  local thread = self.teller
+  self.teller = nil -- as long as a callback waits, others are told by another one
+  if not thread then return self.clock.spawn(teller, self, list) end
+  local ok, err = coroutine.resume(thread, list)
+  if not ok then error(debug.traceback(thread, tostring(err)), 0) end
 end
 
 -- Not in the coroutine of the line: a callback may wait for that.

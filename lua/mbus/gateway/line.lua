@@ -28,13 +28,14 @@ function Line:connection() return self.connections[self.active] end
 
 -- ------------------------------------------------------------------ telling
 
--- In one coroutine for all of a readout, so that a callback may wait without holding up the bus.
 local function tell(self, list)
-  if #list > 0 then self.clock.spawn(self.gateway.tell, self.gateway, list) end
+  if list[1] then self.gateway:tell(list) end
 end
 
+local CLOCK = { quantity = "datetime", storage = 0, ["function"] = "instantaneous" }
+
 local function meter_time(readout)
-  local record = readout:find { quantity = "datetime", storage = 0, ["function"] = "instantaneous" }
+  local record = readout:find(CLOCK)
   return record and record.value
 end
 
@@ -107,9 +108,8 @@ local function reach(self)
   return nil, first_error or Error.new("closed", "the connection is stopped", { bus = self.connections[1].name })
 end
 
--- The master, or a backup that is more of a master, may be there again. Its trial is the readout that is due anyway.
+-- The master, or a backup that is more of a master, may be there again. Returns the readout that has shown it.
 local function try_regain(self, meter)
-  if self.active == 1 or self.clock.now() < self.regain_at or meter.offline_until then return nil end
   self.regain_at = self.clock.now() + self.connections[1].settings.regain_interval / 1000
   for position = 1, self.active - 1 do
     local connection = self.connections[position]
@@ -122,6 +122,30 @@ local function try_regain(self, meter)
       end
       connection:close()
     end
+  end
+end
+
+-- When to look whether the master is there again; nil: it is in use.
+local function regain_due(self) return self.active > 1 and self.regain_at or nil end
+
+-- Whoever answers over the backup can show whether the master is there; and if nobody does, anybody.
+local function witness(self)
+  local meters = self.schedule.meters
+  for _, meter in ipairs(meters) do
+    if not meter.offline_until then return meter end
+  end
+  return meters[1]
+end
+
+-- Nothing is to be read: the master is looked after all the same.
+local function check_master(self)
+  local due = regain_due(self)
+  if not due or self.clock.now() < due then return end
+  local meter = witness(self)
+  if meter then
+    try_regain(self, meter)
+  else
+    self.regain_at = math.huge
   end
 end
 
@@ -166,7 +190,8 @@ local function read_once(self, meter, retries)
 end
 
 local function fetch(self, meter, retries)
-  local readout = try_regain(self, meter)
+  local due = regain_due(self)
+  local readout = due and self.clock.now() >= due and not meter.offline_until and try_regain(self, meter)
   if readout then return readout end
   local err, again
   for _ = 0, #self.connections do
@@ -281,7 +306,7 @@ local function act(self)
     note_overruns(self, self.schedule:advance(self.clock.now()))
   end
   local meter = self.schedule:take()
-  if meter then poll(self, meter) end
+  if meter then poll(self, meter) else check_master(self) end
   return meter ~= nil
 end
 
@@ -328,6 +353,7 @@ end
 -- Waits for the next cycle, or for whoever wants something. Never for no time at all, which would starve all others.
 local function rest(self, was_running)
   local due = was_running and self.schedule:next_due()
+  if due then due = math.min(due, regain_due(self) or due) end
   self.event:wait(due and math.max(due, self.clock.now() + 0.001) or nil)
 end
 

@@ -12,11 +12,10 @@ Log.__index = Log
 
 ---@param level string
 ---@param clock table
----@param listener? fun(level: string, text: string, time: number)
+---@param connection? table  whose gateway is told of every line
 ---@return mbus.gateway.Log
-function M.new(level, clock, listener)
-  return setmetatable({ level = level, depth = LEVELS[level], clock = clock, listener = listener, next = 1, times = {},
-    levels = {}, texts = {} }, Log)
+function M.new(level, clock, connection)
+  return setmetatable({ level = level, depth = LEVELS[level], clock = clock, connection = connection, next = 1, ring = {} }, Log)
 end
 
 ---@param level string
@@ -31,23 +30,25 @@ function Log:keeps(level) return LEVELS[level] <= self.depth end
 ---@param text string
 function Log:add(level, text)
   if LEVELS[level] > self.depth then return end
-  local at, time = self.next, self.clock.time()
-  self.times[at], self.levels[at], self.texts[at] = time, level, text
-  self.next = at % M.LINES + 1
-  if self.listener then self.listener(level, text, time) end
+  local at, time, ring = 3 * self.next, self.clock.time(), self.ring
+  ring[at - 2], ring[at - 1], ring[at] = time, level, text
+  self.next = self.next % M.LINES + 1
+  local connection = self.connection
+  if connection then connection.gateway:tell_log(connection, level, text, time) end
 end
 
 ---@return table[]  {time, level, text}, oldest first
 function Log:lines()
-  local lines, count = {}, #self.texts
+  local lines, ring = {}, self.ring
+  local count = #ring // 3
   local first = count < M.LINES and 1 or self.next
   for i = 0, count - 1 do
-    local at = (first + i - 1) % M.LINES + 1
-    lines[i + 1] = { time = self.times[at], level = self.levels[at], text = self.texts[at] }
+    local at = 3 * ((first + i - 1) % M.LINES + 1)
+    lines[i + 1] = { time = ring[at - 2], level = ring[at - 1], text = ring[at] }
   end
   return lines
 end
 
-function Log:clear() self.next, self.times, self.levels, self.texts = 1, {}, {}, {} end
+function Log:clear() self.next, self.ring = 1, {} end
 
 return M

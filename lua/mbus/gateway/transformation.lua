@@ -167,20 +167,17 @@ end
 
 local function replace(step, state, sample)
   if step.mode == "initial" and state.seen then return end
-  sample.value, sample.quality, sample.error, sample.replaced = step.value, "uncertain", nil, sample.error
+  sample.value, sample.quality, sample.error = step.value, "uncertain", nil
 end
 
-local function contextual(sample)
-  local context = sample.context
-  context.now, context.quality = sample.now, sample.quality
-  context.elapsed = function(state) return math.max(sample.now - state.at, 0) end
-  return context
-end
 
 ---Sends a sample through the chain. It comes in as the meter gave it, good or bad, and leaves as it is to be told.
----@param sample table  value, unit, quality, error, now (seconds), context (for functions); changed in place
-function Chain:apply(sample)
-  local context = contextual(sample)
+---@param sample table   value, unit, quality, error; changed in place
+---@param context table  for functions
+---@param now number     seconds
+function Chain:apply(sample, context, now)
+  context.now, context.quality = now, sample.quality
+  context.elapsed = function(state) return math.max(now - state.at, 0) end
   for i, step in ipairs(self.steps) do
     local state = self.states[i]
     if step.type == "default" then

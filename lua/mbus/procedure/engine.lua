@@ -17,12 +17,24 @@ local Error = require "mbus.error"
 local Engine = {}
 Engine.__index = Engine
 
+local DONE = {}
+local resting = {} -- coroutines that have done their work: each does that of many procedures
+
+local function call(procedure, ...) return procedure(...) end
+
+-- Runs one procedure after another: what it is resumed with when it rests.
+local function work(...) return work(coroutine.yield(DONE, call(...))) end
+
 -- Keeps what the coroutine yielded or returned as the present want.
 local function advance(self, ...)
-  local ok, what, argument = coroutine.resume(self.thread, ...)
-  if not ok then error(debug.traceback(self.thread, tostring(what)), 0) end
-  if coroutine.status(self.thread) == "dead" then
-    self.what, self.argument, self.err = "done", what, argument
+  local ok, what, argument, err = coroutine.resume(self.thread, ...)
+  if not ok then
+    self.what, self.argument = "done", nil -- whoever cleans up must not resume it, or this error is lost
+    error(debug.traceback(self.thread, tostring(what)), 0)
+  end
+  if what == DONE then
+    self.what, self.argument, self.err = "done", argument, err
+    resting[#resting + 1], self.thread = self.thread, nil
   else
     self.what, self.argument = what, argument
   end
@@ -33,8 +45,9 @@ end
 ---@param ... any  further arguments of the procedure
 ---@return mbus.Engine
 function Engine.new(procedure, link, ...)
-  local self = setmetatable({ link = link, thread = coroutine.create(procedure), held = "", errors = 0 }, Engine)
-  advance(self, link, ...)
+  local thread = table.remove(resting) or coroutine.create(work)
+  local self = setmetatable({ link = link, thread = thread, held = "", errors = 0 }, Engine)
+  advance(self, procedure, link, ...)
   return self
 end
 

@@ -10,6 +10,8 @@ local Error = require "mbus.error"
 
 local M = {}
 
+local NONE = {} -- what stays empty
+
 M.RESTLESS = "the line does not become quiet"
 
 ---What stands for every answer in a dry run.
@@ -74,13 +76,15 @@ local function asks_for_data(sent)
   return code ~= nil and (code:byte() & 0x0F == 0x0A or code:byte() & 0x0F == 0x0B)
 end
 
+local resting = {} -- deframers that nobody uses
+
 local function new_ear(link, sent, ends, unasked)
   return setmetatable({
     link = link,
     ack = unasked:find(core.ACK, 1, true) ~= nil,
-    deframer = core.deframer(),
+    deframer = table.remove(resting) or core.deframer(),
     echo = sent, held = "", held_errors = 0,
-    fed = 0, position = 0, damage = {},
+    fed = 0, position = 0, damage = NONE,
     window_end = ends + link.settings.timeout - (asks_for_data(sent) and 0 or link.settings.held or 0),
     limit = ends + link:longest_answer(),
     noise = "", line_errors = 0,
@@ -125,6 +129,7 @@ end
 -- Keeps where in the stream damaged characters are: some of a chunk that had `others` in it besides.
 function Ear:note_damage(size, others, line_errors)
   if line_errors > 0 and size > 0 then
+    if self.damage == NONE then self.damage = {} end
     table.insert(self.damage, { first = self.fed, behind = self.fed + size, others = others, errors = line_errors })
   end
   self.fed = self.fed + size
@@ -151,6 +156,10 @@ end
 
 ---Nothing more will come of what is unfinished.
 function Ear:give_up()
+  if self:pending() == 0 then
+    self.echo = nil
+    return NONE
+  end
   self:note_damage(#self.held, 0, self.held_errors)
   local events = self.deframer:feed(self.held)
   self.held_errors = 0
@@ -206,18 +215,17 @@ end
 ---@return string surplus
 ---@return integer line_errors
 function Ear:surplus(events, taken, whole_window)
-  local parts, errors = {}, 0
-  for i = taken + 1, #events do parts[#parts + 1] = events[i].bytes end
-  for _, event in ipairs(self:give_up()) do parts[#parts + 1] = event.bytes end
+  local surplus, errors = "", 0
+  for i = taken + 1, #events do surplus = surplus .. events[i].bytes end
+  for _, event in ipairs(self:give_up()) do surplus = surplus .. event.bytes end
   local link = self.link
   local ends = link:now() + link.settings.pause
   if whole_window then ends = math.max(ends, self.window_end) end
   repeat
     local bytes, line_errors = link:receive(ends)
     if not bytes then break end
-    parts[#parts + 1], errors = bytes, errors + (line_errors or 0)
+    surplus, errors = surplus .. bytes, errors + (line_errors or 0)
   until link:now() >= ends
-  local surplus = table.concat(parts)
   link:trace("NOISE", surplus)
   return surplus, errors
 end
@@ -261,7 +269,12 @@ local function attempt(link, bytes, judge, options)
   local unasked = link.unasked
   ends, err = link:send(bytes)
   if not ends then return nil, err, true end
-  return listen(link, new_ear(link, bytes, ends, unasked), judge, options)
+  local ear = new_ear(link, bytes, ends, unasked)
+  local value, final
+  value, err, final = listen(link, ear, judge, options)
+  ear.deframer:reset()
+  resting[#resting + 1] = ear.deframer
+  return value, err, final
 end
 
 ---Sends a request until it is answered.
@@ -274,7 +287,7 @@ end
 ---@return any value  of the judge, nil on failure; M.PLANNED in a dry run
 ---@return mbus.Error? err  with tries and seconds
 function M.run(link, bytes, judge, options)
-  options = options or {}
+  options = options or NONE
   if link.plan then
     table.insert(link.plan, bytes)
     return M.PLANNED

@@ -43,8 +43,8 @@ end
 
 -- Fails where a telegram says of itself that it is another meter's; many short telegrams say nothing.
 local function check_identity(telegram, address, first)
-  local found = telegram.secondary_address or telegram.id and telegram.id .. address.digits:sub(9)
-  if address.digits and found and not Address.matches(address.digits, found) then
+  local found = address.digits and (telegram.secondary_address or telegram.id and telegram.id .. address.digits:sub(9))
+  if found and not Address.matches(address.digits, found) then
     return Error.new("mismatch", ("answer of meter %s instead of %s"):format(found, address.digits))
   end
   if first and first.id and telegram.id and first.id ~= telegram.id then

@@ -5,7 +5,7 @@ local Error = require "mbus.error"
 ---@class mbus.Link
 ---@field settings mbus.Settings  timing and limits of this request
 ---@field state mbus.LinkState    what outlives a request
----@field log table[]             {direction, bytes, time} not yet handed to the trace callback
+---@field log any[]               direction, bytes, time, direction, ...: not yet handed to the trace callback
 ---@field silences? integer       attempts of the last exchange that nothing came after
 ---@field plan? string[]          of a dry run: the frames that would be sent if every one is answered
 local Link = {}
@@ -87,7 +87,10 @@ end
 ---@param bytes string
 ---@param time? number
 function Link:trace(direction, bytes, time)
-  if bytes ~= "" then self.log[#self.log + 1] = { direction, bytes, time or self:now() } end
+  if bytes == "" then return end
+  local log = self.log
+  local count = #log
+  log[count + 1], log[count + 2], log[count + 3] = direction, bytes, time or self:now()
 end
 
 -- Yields a want; comes back with the bytes that the driver brought, or with its failure, which is final.

@@ -119,6 +119,10 @@ local function collect_one(link, address, collected, options)
   if telegram == exchange.PLANNED then return true end
   if telegram == judge.END then return no_more(link, collected) end
   link:toggle_fcb(address.a)
+  if not (telegrams[1] or telegram.more_records_follow) then -- the only one, as of most meters
+    telegrams[1] = telegram
+    return true
+  end
   local key = content(telegram)
   if seen[key] then
     if link.settings.ignores_fcb then return true end

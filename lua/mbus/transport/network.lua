@@ -34,12 +34,23 @@ function M.name(scheme, host, port)
   return ("%s://%s:%d"):format(scheme, host:find(":", 1, true) and "[" .. host .. "]" or host, port)
 end
 
+-- What is an address already needs nobody to look it up.
+local function is_ipv4(host)
+  local count = 0
+  for part in (host .. "."):gmatch("(%d%d?%d?)%.") do
+    if tonumber(part) > 255 then return false end
+    count = count + 1
+  end
+  return count == 4 and host:find("^%d+%.%d+%.%d+%.%d+$") ~= nil
+end
+
 ---@param host string
 ---@param socktype "stream"|"dgram"
 ---@param deadline number
 ---@return table[]? addresses  each with `addr`
 ---@return string? code  libuv's name of the error
 function M.resolve(host, socktype, deadline)
+  if is_ipv4(host) then return { { addr = host } } end
   local code, list = runtime.await(function(resume)
     local uv = runtime.luv()
     local done = false

@@ -103,7 +103,9 @@ end
 local function create(key, url, options)
   local line, err = transport.open(url, options)
   if not line then return nil, err end
-  open[key] = { key = key, handles = 0, options = options, transport = line }
+  local of_line = {}
+  for _, name in ipairs(LINE) do of_line[name] = options[name] end
+  open[key] = { key = key, handles = 0, options = of_line, transport = line }
   return new_handle(open[key])
 end
 

@@ -65,11 +65,11 @@ end
 -- libuv's own keepalive is all there is where mbus.socket was not built.
 function Tcp:tune(socket)
   socket:nodelay(true)
-  local keepalive = self.keepalive
-  socket:keepalive(keepalive.idle > 0, math.max(1, keepalive.idle))
+  local idle = self.keepalive
+  socket:keepalive(idle > 0, math.max(1, idle))
   local there, tuner = pcall(require, "mbus.socket")
   local fd = there and socket:fileno()
-  if fd then tuner.tune(fd, keepalive.idle, keepalive.interval, keepalive.count, self.connect_timeout) end
+  if fd then tuner.tune(fd, idle, self.keepalive_interval, self.keepalive_count, self.connect_timeout) end
 end
 
 -- Whoever waits for a connection may be ended (a coroutine that is closed): then there is none.
@@ -138,7 +138,7 @@ function Tcp:listen()
     if not bytes then return self:disconnect(network.error(self.name, err or "EOF")) end
     if self.flooded(#bytes, runtime.now()) then return self:disconnect(network.flood(self.name)) end
     self:accept(bytes)
-    if self.interrupt then self.interrupt() end
+    self.news:wake()
   end)
 end
 
@@ -163,22 +163,10 @@ function Tcp:disconnect(err)
 end
 
 ---Ends a wait early: `read` returns without bytes.
-function Tcp:wake()
-  if self.interrupt then self.interrupt() end
-end
+function Tcp:wake() self.news:wake() end
 
 -- Returns when something has come, when time is up, or when the connection has ended.
-function Tcp:wait(seconds)
-  if self.interrupt then error("two callers wait on one connection", 3) end
-  runtime.await(function(resume)
-    local cancel = runtime.after(seconds, resume)
-    self.interrupt = resume
-    return function()
-      cancel()
-      self.interrupt = nil
-    end
-  end)
-end
+function Tcp:wait(seconds) self.news:wait(runtime.now() + seconds) end
 
 -- Lets time pass; whatever comes, waits. With `unconnected` the end of the connection does not end it.
 function Tcp:linger(deadline, unconnected)
@@ -188,6 +176,7 @@ function Tcp:linger(deadline, unconnected)
 end
 
 function Tcp:take()
+  if self.size == 0 then return "" end
   local bytes = table.concat(self.received)
   self.received, self.size = {}, 0
   return bytes
@@ -290,12 +279,12 @@ function M.new(class, parsed, options)
     baudrate = baudrate,
     path = Path.new(baudrate), fixed = options.margin ~= nil, margin = options.margin, held = 0,
     connect_timeout = options.connect_timeout or 5,
-    keepalive = { idle = options.keepalive or 30, interval = options.keepalive_interval or 10,
-      count = options.keepalive_count or 3 },
+    keepalive = options.keepalive or 30, keepalive_interval = options.keepalive_interval or 10,
+    keepalive_count = options.keepalive_count or 3,
     probe = options.probe or 10,
     banner = options.banner or 0.2,
     backoff = Backoff.new(options.backoff, options.backoff_limit),
-    received = {}, size = 0,
+    received = {}, size = 0, news = runtime.event(),
     closed = false,
   }, class)
   self.patience = self.probe
