@@ -40,6 +40,25 @@ local function polling(arguments, folder, fn)
   end
 end
 
+describe("mbus poll on a terminal", function()
+  local CONNECTION = [[{ name = "house", url = "sim:house?clock=real", bindings = {
+    { name = "a", address = 10, index = 1 }, { name = "b", address = 10, index = 2 }, { name = "c", address = 10, index = 3 },
+    { name = "d", address = 10, index = 4 }, { name = "e", address = 10, index = 5 } } }]]
+
+  it("paints values as they come, says what does not fit, and leaves them there", function()
+    with_config("return { connections = { " .. CONNECTION .. " } }", function(config, folder)
+      helper.write(folder .. "/run", ("stty rows 6 cols 100\n%s exec timeout -s INT 4 lua5.4 lua/bin/mbus poll %s\n")
+        :format(helper.environment(), config))
+      local _, out = helper.shell(("script -qec 'sh %s/run' /dev/null </dev/null"):format(folder))
+      local last = out:match "^.*\27%[H(.-)\27%[J" -- what was painted last
+      assert.matches("house +a +18342000 +Wh +good", last)
+      assert.matches("%.%.%. 2 more rows", last)
+      assert.is_nil(last:find("shutdown", 1, true))
+      assert.equal(5, select(2, last:gsub("\n", "")))
+    end)
+  end)
+end)
+
 describe("mbus poll of a BACRouter's export", function()
   local EXPORT = "spec/fixtures/bacrouter_bus.json"
 

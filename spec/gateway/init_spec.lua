@@ -80,6 +80,28 @@ describe("a gateway", function()
     assert.is_true(ended <= 2.6, ended)
   end)
 
+  it("deselects on a free line whom it has to cut off", function()
+    local sim = support.sim { support.meter(5, { id = "12345678" }) }
+    local world = support.world { a = sim }
+    local frames = {}
+    local last
+    sim.trace = function(direction, bytes)
+      if direction ~= "receive" then return end
+      frames[#frames + 1], last = require("mbus.core").hex(bytes), world.clock.now()
+      if frames[#frames]:find "^10 7B FD" then sim.meters[1].description.deaf = true end
+    end
+    local gateway = support.gateway(world, { connections = { support.connection("a", { shutdown_timeout = 500, timeout = 60000,
+      bindings = { energy("12345678") } }) } })
+    gateway:start()
+    world.clock.spawn(function()
+      world.clock.sleep(75)
+      gateway:stop()
+    end)
+    world.clock.run(300)
+    assert.equal("10 40 FD 3D 16", frames[#frames])
+    assert.is_true(last < 76, last) -- long before the meter is given up
+  end)
+
   it("starts, stops and clears connections and bindings at run time", function()
     local world = world_of("a", "b")
     local gateway, news = support.gateway(world, { connections = { support.connection("a", { bindings = { energy(5), energy(6) } }),

@@ -93,7 +93,11 @@ local function screen(paint)
     local columns, rows = terminal:get_winsize()
     columns, rows = math.max(columns or 80, 40), math.max(rows or 24, 5)
     local lines = paint(columns)
-    for i = #lines, rows, -1 do lines[i] = nil end
+    local hidden = #lines - (rows - 1)
+    if hidden > 0 then
+      for _ = 0, hidden do table.remove(lines) end
+      lines[#lines + 1] = ("... %d more rows: a taller terminal or --format csv shows them"):format(hidden + 1)
+    end
     console.write("\27[H" .. table.concat(lines, "\27[K\n") .. "\27[K\n\27[J")
     console.flush()
   end
@@ -103,7 +107,6 @@ local function screen(paint)
     touch = function() waiting = waiting or runtime.after(0.2, show) end,
     close = function()
       if waiting then waiting() end
-      show()
       runtime.close(terminal)
     end,
   }
@@ -114,7 +117,8 @@ local function tell_values(gateway, args)
   local format = args.format or "table"
   if format == "table" and not args.output and console.is_terminal(1) and not args.once then
     local view = screen(function(width) return output.values(gateway, width) end)
-    gateway:on("value", view.touch)
+    -- The last values stay: that everything is shut down is no news to who did it.
+    gateway:on("value", function() if not gateway.is_stopping then view.touch() end end)
     gateway:on("stop", view.close)
     return true
   end

@@ -1,9 +1,11 @@
 ---One way to a bus: opens it, reads and writes meters, counts, keeps a log. Whose turn it is, is decided in line.lua.
+local Address = require "mbus.address"
 local Error = require "mbus.error"
 local Binding = require "mbus.gateway.binding"
 local Log = require "mbus.gateway.log"
 local Statistics = require "mbus.gateway.statistics"
 local read = require "mbus.procedure.read"
+local request = require "mbus.request"
 
 local M = {}
 
@@ -112,6 +114,25 @@ function Connection:close()
   self.bus, self.link = nil, nil
   bus:close()
   self.log:add("info", "closed")
+end
+
+local ANSWER = 341 + 261 * 11 -- bits that the latest and longest answer may go on for, and 50 ms
+
+-- May a frame be sent without talking into an answer?
+local function is_free(self, bus)
+  local sent = self.statistics.sent
+  return not sent or bus.now() > sent + ANSWER / (bus.transport.baudrate or 2400) + 0.05
+end
+
+---Closes the bus while somebody still waits for an answer, and deselects whoever is selected if the line is free for that.
+function Connection:abandon()
+  local bus = self.bus
+  if not bus then return end
+  if bus.state.deselected or not is_free(self, bus) then return self:close() end
+  self.clock.spawn(function()
+    bus.transport:write(request.snd_nke(Address.SELECTED))
+    self:close()
+  end)
 end
 
 -- ------------------------------------------------------------------ requests

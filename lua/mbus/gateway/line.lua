@@ -375,7 +375,7 @@ end
 ---@param offset? number  seconds later
 function Line:start(offset)
   if self.is_running then return end
-  self.is_running, self.stopping = true, false
+  self.is_running, self.stopping, self.killed = true, false, false
   self.schedule:start(self.clock.now() + (offset or 0))
   self.clock.spawn(run, self)
 end
@@ -390,9 +390,12 @@ function Line:stop(on_end)
   self.event:set()
 end
 
----Ends what did not end by itself.
+---Ends what did not end by itself; the second time without a word on the line.
 function Line:kill()
-  for _, connection in ipairs(self.connections) do connection:close() end
+  for _, connection in ipairs(self.connections) do
+    if self.killed then connection:close() else connection:abandon() end
+  end
+  self.killed = true
 end
 
 ---Something has changed from outside.
