@@ -204,6 +204,7 @@ describe("numbers", function()
       ["01 13 80"] = "value_invalid", ["02 13 00 80"] = "value_invalid", ["04 13 00 00 00 80"] = "value_invalid",
       ["01 FD 0F FF"] = "value_invalid", ["0A 13 A0 00"] = "bcd_invalid", ["0A 13 00 A0"] = "bcd_invalid",
       ["0A 13 F0 0F"] = "bcd_invalid", ["05 13 00 00 C0 7F"] = "not_a_number", ["05 13 00 00 80 FF"] = "not_a_number",
+      ["05 13 01 00 C0 7F"] = "not_a_number", ["05 13 01 00 80 7F"] = "not_a_number",
     } do
       local r = record(text)
       assert.is_nil(r.value, text)
@@ -286,6 +287,10 @@ describe("dates", function()
     local r = record "04 FD 72 02 9F BB A3"
     assert.are.same({ "daylight_saving", "bytes", "029fbba3", "on, from 03-31 02:00 to 10-27, +1 h" }, { r.quantity, r.type, r.value, r.text })
     assert.are.equal("off, from 03-31 02:00 to 10-27, -1 h", record("04 FD 72 02 1F 3B A3").text)
+    assert.are.equal("on, from 03-31 02:00 to 10-27, -1 h", record("04 FD 72 02 9F 3B A3").text)
+    assert.are.equal("off, from 03-31 02:00 to 10-27, +1 h", record("04 FD 72 02 1F BB A3").text)
+    local mode_2 = assert(core.telegram(core.long(0x08, 1, 0x76, HEADER .. bytes "04 FD 72 A3 BB 9F 02"))):record(0)
+    assert.are.same({ "a3bb9f02", "on, from 03-31 02:00 to 10-27, +1 h" }, { mode_2.value, mode_2.text })
   end)
 
   it("keep the summer-time mark", function()
@@ -294,6 +299,14 @@ describe("dates", function()
 end)
 
 describe("VIFs and VIFEs", function()
+  it("of an address with all its fields mark it as such", function()
+    local size = { ["01"] = 1, ["04"] = 4, ["06"] = 6, ["07"] = 8, ["0C"] = 4 }
+    for text, mark in pairs { ["07 79"] = "address_block", ["07 7A"] = "address_block", ["06 7A"] = "address_block", ["06 79"] = "", ["04 7A"] = "",
+      ["01 7A"] = "", ["0C 79"] = "", ["07 78"] = "", ["07 13"] = "" } do
+      assert.are.equal(mark, table.concat(record(text .. (" 01"):rep(size[text:sub(1, 2)])).flags, " "), text)
+    end
+  end)
+
   it("come from every table", function()
     assert.are.same({ 4.5e6, "Wh" }, { value "01 FB 00 2D" })
     assert.are.same({ 225.7, "V" }, { value "04 FD C8 FC 01 D1 08 00 00" })
@@ -333,6 +346,12 @@ describe("VIFs and VIFEs", function()
     assert.are.same({ 1, "add_to_readout_list", "none" }, { #t, t:record(0).action, t:record(0).type })
     t = core.telegram(bytes "68 05 05 68 53 03 51 7F 7E A4 16")
     assert.is_true(t.global_readout_request)
+    assert.are.same({ 0 }, { #t, t.error })
+    t = core.telegram(bytes "68 04 04 68 53 03 51 7F 26 16")
+    assert.is_true(t.global_readout_request)
+    assert.are.same({ 0 }, { #t, t.error })
+    t = core.telegram(core.long(0x53, 3, 0x51, "\x7F\x7F")) -- one VIF of all storages, not everything
+    assert.are.equal("reserved_dif", t.error.code)
   end)
 
   it("that are unknown cost only their own meaning", function()
@@ -417,6 +436,13 @@ describe("compact frames", function()
     assert.are.equal("fixed_length", t.error.code)
     local expanded = core.telegram(t:expand(bytes "02 02 02 15 02 2A"))
     assert.are.same({ "12345678", 0x72, 123.4 }, { expanded.id, expanded.ci, expanded:record(0).value })
+  end)
+
+  it("keep a short header", function()
+    local t = assert(core.telegram(core.long(0x08, 1, 0x7B, bytes "55 10 00 00 31 3B 42 A6 D2 04 2E 16 34 23")))
+    assert.are.same({ "short", 0x55, "unknown_format" }, { t.header, t.access_no, t.error.code })
+    assert.are.equal(core.hex(core.long(0x08, 1, 0x7A, bytes "55 10 00 00 02 02 D2 04 02 15 2E 16 02 2A 34 23")),
+      core.hex(t:expand(bytes "02 02 02 15 02 2A")))
   end)
 
   it("and their record headers can be listed", function()

@@ -25,6 +25,7 @@ describe("core.record", function()
       ["04 6D 2D 2D 1D 32"] = { quantity = "datetime", value = "2024-02-29T13:45", hundred_years = true },
       ["06 6D 9E 2D 8D 1D 32 09"] = { quantity = "datetime", value = "2024-02-29T13:45:30", data = "datetime48" },
       ["06 6D C0 40 2C 01 37 5B"] = { quantity = "datetime", value = "2024-07-01T12:00:00", data = "datetime48", flags = { "summer_time" } },
+      ["06 6D C0 40 2C 08 37 5C"] = { quantity = "datetime", value = "2024-07-08T12:00:00", data = "datetime48", flags = { "summer_time" } },
       ["03 6D 1E 2D 0D"] = { quantity = "datetime", value = "13:45:30", data = "time" },
       ["42 6C 1F 3C"] = { quantity = "date", value = "2024-12-31", storage = 1 },
       ["42 EC 7E 1F 3C"] = { quantity = "date", value = "2024-12-31", storage = 1, modifiers = { "future_value" } },

@@ -100,6 +100,8 @@ describe("the length of data", function()
     assert.are.same({ nil, "number", "bcd_invalid" }, { seen "0D 13 C1 F1" }) -- the sign is in LVAR
     assert.are.same({ nil, "number", "bcd_invalid" }, { seen "0D 13 D1 1A" })
     assert.are.same({ -0.001, "number", "" }, { seen "0D 13 D1 01" })
+    assert.are.same({ -1, "number", "" }, { seen "0D 2B D9 01 00 00 00 00 00 00 00 00" })
+    assert.are.same({ 1, "number", "" }, { seen "0D 2B C9 01 00 00 00 00 00 00 00 00" })
     assert.are.same({ 9.999, "number", "" }, { seen "0D 13 C2 99 99" })
     assert.are.same({ "", "bytes", "" }, { seen "0D 13 E0" })
     assert.are.same({ -0.001, "number", "binary_lvar" }, { seen "0D 13 E1 FF" })
@@ -132,6 +134,43 @@ describe("a unit in plain text", function()
     end
   end)
 
+  it("is printable from its first character to its last", function()
+    for code = 0, 255 do
+      local printable = code >= 0x20 and code <= 0x7E or code >= 0xA0
+      for text, unit in pairs { ["01 FC 02 %02X 61 74 05"] = "a%s", ["01 FC 02 61 %02X 74 05"] = "%sa" } do
+        local t = telegram(text:format(code))
+        local is_unit = not t.error and t:record(0).unit == unit:format(utf8.char(code))
+        assert.are.equal(printable, is_unit, text:format(code))
+      end
+    end
+  end)
+
+  it("stands before data that tell their own length, wherever it stands itself", function()
+    for _, text in ipairs { "0D FC 02 62 61 F4 74 02 64 63", "0D FC F4 74 02 62 61 02 64 63", "0D 7C 02 62 61 02 64 63" } do
+      local r = record(text)
+      assert.are.same({ "ab", "cd" }, { r.unit, r.value }, text)
+    end
+  end)
+
+  it("stands where there is room for the data behind it", function()
+    -- 33 characters or VIFE 21, then 32 characters: the former would leave no data.
+    local r = record("01 FC 21 20 " .. ("61 "):rep(32) .. "05")
+    assert.are.same({ ("a"):rep(32) .. "/min", 5 }, { r.unit, r.value })
+  end)
+
+  it("stands nowhere where the data have no room", function()
+    for _, text in ipairs { "04 FC F4 74 02 62 61 05", "04 FC 02 62 61 F4 74 05" } do
+      assert.are.equal("premature_end_of_var_vif", telegram(text).error.code, text)
+    end
+  end)
+
+  it("needs no room for data in a format frame", function()
+    local signature, headers = telegram("01 FC 02 62 61 74 05"):format()
+    assert.are.equal("01 FC 02 62 61 74", core.hex(headers))
+    local format = assert(core.telegram(core.long(0x08, 1, 0x69, string.pack("<BI2", 2 + #headers, signature) .. headers)))
+    assert.are.same({ "ab", "none" }, { format:record(0).unit, format:record(0).type })
+  end)
+
   it("may stand behind up to ten VIFE", function()
     local ten, eleven = ("F4 "):rep(9) .. "74 ", ("F4 "):rep(10) .. "74 "
     assert.are.equal("ab", record("01 FC 02 62 61 " .. ten .. "05").unit)
@@ -142,10 +181,11 @@ describe("a unit in plain text", function()
 
   it("without VIFE is told by its length alone", function()
     assert.are.equal("ab", record("01 7C 02 62 61 05").unit)
-    assert.are.equal(5, record("01 7C 02 01 61 05").value)
+    assert.are.same({ 5, "a\1" }, { record("01 7C 02 01 61 05").value, record("01 7C 02 01 61 05").unit })
     assert.are.equal(5, record("01 7C 00 05").value)
     assert.are.equal("premature_end_of_var_vif", telegram("01 7C 02 62").error.code)
     assert.are.equal("premature_end_of_var_vif", telegram("01 7C").error.code)
+    assert.are.equal("premature_end_of_var_vif", telegram("01 FC 00 74 05").error.code) -- nothing tells that it is empty
     assert.are.equal("premature_end_of_var_vif", telegram("01 FC").error.code)
   end)
 end)

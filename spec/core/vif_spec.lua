@@ -236,21 +236,27 @@ local DATA = {
     assert.are.same({ -2147483648, "number", "opaque" }, { seen(vib, "\x04", "\0\0\0\x80") })
   end,
   G = function(vib)
+    assert.are.same({ 5, "number", "data_field_mismatch" }, { seen(vib, "\x01", "\5") })
     assert.are.same({ "2024-12-31", "date", "" }, { seen(vib, "\x02", "\x1F\x3C") })
     assert.are.same({ 1, "number", "data_field_mismatch" }, { seen(vib, "\x04", "\1\0\0\0") })
     assert.are.same({ 1, "number", "data_field_mismatch" }, { seen(vib, "\x03", "\1\0\0") })
   end,
   F = function(vib)
+    assert.are.same({ 5, "number", "data_field_mismatch" }, { seen(vib, "\x01", "\5") })
     assert.are.same({ "2024-12-31", "date", "data_field_mismatch" }, { seen(vib, "\x02", "\x1F\x3C") })
     assert.are.same({ "2024-02-29T13:45:00", "datetime", "" }, { seen(vib, "\x04", "\x2D\x0D\x1D\x32") })
     assert.are.same({ "13:45:30", "time", "" }, { seen(vib, "\x03", "\x1E\x2D\x0D") })
   end,
   FG = function(vib)
+    assert.are.same({ 5, "number", "data_field_mismatch" }, { seen(vib, "\x01", "\5") })
     assert.are.same({ "2024-12-31", "date", "" }, { seen(vib, "\x02", "\x1F\x3C") })
     assert.are.same({ "2024-02-29T13:45:00", "datetime", "" }, { seen(vib, "\x04", "\x2D\x0D\x1D\x32") })
     assert.are.same({ "2024-02-29T13:45:30", "datetime", "" }, { seen(vib, "\x06", "\x9E\x2D\x8D\x1D\x32\x09") })
   end,
-  K = function(vib) assert.are.equal("on, from 03-31 02:00 to 10-27, +1 h", record(vib, "\x04", RULE).text) end,
+  K = function(vib)
+    assert.are.equal("on, from 03-31 02:00 to 10-27, +1 h", record(vib, "\x04", RULE).text)
+    assert.are.same({ 5, "number", "" }, { seen(vib, "\x01", "\5") })
+  end,
   raw = function(vib)
     assert.are.same({ "616263", "bytes", "" }, { seen(vib, "\x0D", "\3abc") })
     assert.are.same({ 1, "number", "" }, { seen(vib, "\x04", "\1\0\0\0") })
@@ -425,10 +431,15 @@ describe("the combinable VIFE of table 15", function()
 
   it("of a master are named so where a slave's are record errors", function()
     for code = 0x10, 0x1F do
-      local t = core.telegram(core.long(0x53, 1, 0x51, "\x04\xAB" .. string.char(code) .. "\3\0\0\0"))
+      local vife = string.char(code)
+      local t = core.telegram(core.long(0x53, 1, 0x51, "\x04\xAB" .. vife .. "\3\0\0\0\x0D\xAB" .. vife .. "\3cba"))
       local want = named[code] and named[code].name or ("reserved_%02x"):format(code)
-      assert.are.same({ want }, { table.unpack(t:record(0).modifiers) })
-      assert.is_nil(t:record(0).error)
+      local number, text = t:record(0), t:record(1)
+      assert.are.same({ want }, { table.unpack(number.modifiers) })
+      assert.are.same({ 3, "W" }, { number.value, number.unit }, want)
+      assert.is_nil(number.error)
+      local is_profile = named[code] and named[code].effect == "profile"
+      assert.are.same(is_profile and { "636261", "bytes" } or { "abc", "string" }, { text.value, text.type }, want)
     end
   end)
 
@@ -456,6 +467,33 @@ describe("the combinable VIFE of table 15", function()
         assert.are.same({ "616263", "bytes", "" }, { seen("\xAB" .. string.char(code), "\x0D", "\3abc") }, where)
       else
         assert.are.same({ tonumber(("3" .. effect:sub(2))), "W" }, { r.value, r.unit }, where)
+      end
+    end
+  end)
+
+  it("that are reserved change neither value nor unit", function()
+    for code = 0, 0x7E do
+      if not named[code] and not RECORD_ERRORS[code] then
+        assert.are.same({ 3, "W" }, { three_watts(code).value, three_watts(code).unit }, ("%02X"):format(code))
+      end
+    end
+  end)
+
+  it("leave a text a text", function()
+    for code = 0, 0x7E do
+      local effect = named[code] and named[code].effect
+      if effect ~= "raw" and effect ~= "profile" and not RECORD_ERRORS[code] then
+        local flag = effect == "date" and "data_field_mismatch" or ""
+        assert.are.same({ "abc", "string", flag }, { seen("\xAB" .. string.char(code), "\x0D", "\3cba") }, ("%02X"):format(code))
+      end
+    end
+  end)
+
+  it("stand behind the VIF of each table", function()
+    for _, pointer in ipairs { "", "\xFB", "\xFD", "\xFD\xFD" } do
+      for code = 0x20, 0x2F do
+        local r = record(pointer .. string.char(0x80 | code) .. "\xBB\x22", "\x04", "\3\0\0\0")
+        assert.are.same({ "forward_only", "per_hour" }, { table.unpack(r.modifiers) }, core.hex(pointer) .. (" %02X"):format(code))
       end
     end
   end)
@@ -509,7 +547,7 @@ describe("the VIFE 00 to 1F", function()
   it("of a meter are record errors", function()
     for code = 0, 0x1F do
       local r = three_watts(code)
-      assert.are.equal(RECORD_ERRORS[code], r.error, ("%02X"):format(code))
+      assert.are.same({ RECORD_ERRORS[code] or "none", "W" }, { r.error or "none", r.unit }, ("%02X"):format(code))
       if RECORD_ERRORS[code] then assert.is_nil(r.value) end
     end
   end)

@@ -2,7 +2,7 @@
 #
 #   make mutation               MUTANTS=400 faults, of each file in proportion; 0: all (hours); FILE=value.c: of one file
 #   make mutation SEED=2        another sample
-#   make mutation-short         60 faults, the sanitizers left out: for CI
+#   make mutation-short         60 faults, the sanitizers left out, and two minutes at most: for CI
 #
 # spec/mutation/mutate.lua tells how a fault is killed, seeds.lua which faults there are.
 
@@ -15,4 +15,4 @@ mutation: setup-test
 	@$(MUTATE) --count $(MUTANTS) $(if $(FILE),--file $(FILE))
 
 mutation-short: setup-test
-	@$(MUTATE) --count 60 --short
+	@$(MUTATE) --count 60 --short --seconds 120

@@ -230,7 +230,15 @@ local function dice(seed)
   end
 end
 
----A sample of `count`, of each file in proportion to its faults and at least one.
+-- The first `count` of a list change places with any behind them.
+local function shuffle(list, count, roll)
+  for i = 1, count do
+    local other = i + roll(#list - i + 1) - 1
+    list[i], list[other] = list[other], list[i]
+  end
+end
+
+---A sample of `count`, of each file in proportion to its faults and at least one; in any order, so that its head is one too.
 ---@param list Mutant[]
 ---@param count integer
 ---@param seed integer
@@ -247,12 +255,10 @@ function M.sample(list, count, seed)
   for _, file in ipairs(order) do
     local own = by_file[file]
     local share = math.max(1, math.min(#own, (#own * count + #list // 2) // #list))
-    for i = 1, share do -- the head of a shuffle
-      local other = i + roll(#own - i + 1) - 1
-      own[i], own[other] = own[other], own[i]
-      chosen[#chosen + 1] = own[i]
-    end
+    shuffle(own, share, roll)
+    table.move(own, 1, share, #chosen + 1, chosen)
   end
+  shuffle(chosen, #chosen, roll)
   return chosen
 end
 

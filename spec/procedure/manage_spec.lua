@@ -265,6 +265,20 @@ describe("setting the clock", function()
     assert.equal(before.isdst, bytes:byte(4) & 0x80 ~= 0)
   end)
 
+  it("rounds to the nearest minute where the meter knows no seconds", function()
+    local date = os.date
+    for second, expected in pairs { [29] = "2023-12-31T23:59:00", [30] = "2024-01-01T00:00:00" } do
+      local bus = two()
+      os.date = function() -- luacheck: ignore 122
+        return { year = 2023, month = 12, day = 31, hour = 23, min = 59, sec = second, wday = 1, yday = 365, isdst = false }
+      end
+      local ok, result = pcall(bus.set_clock, bus, 5)
+      os.date = date -- luacheck: ignore 122
+      assert(ok, result)
+      assert.same({ "F", expected }, { result.type, result.time })
+    end
+  end)
+
   it("knows summer time, and standard time in summer", function()
     local function written(options)
       local bus, sim = two()

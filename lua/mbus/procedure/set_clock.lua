@@ -39,12 +39,12 @@ local function find_clock(target)
   return shown_clock(readout)
 end
 
--- Type F has no seconds: the nearest minute.
+-- Type F has no seconds: the nearest minute, or the minute that was given.
 local function rounded(time, kind, is_given)
-  if kind == "I" or is_given or time.second < 30 then return time end
-  local later = clock.at(clock.seconds(time) + 30)
-  later.summer_time = time.summer_time
-  return later
+  if kind == "I" then return time end
+  local minute = clock.at((clock.seconds(time) + (is_given and 0 or 30)) // 60 * 60)
+  minute.summer_time = time.summer_time
+  return minute
 end
 
 -- In summer a meter that keeps standard time shows an hour less.

@@ -316,8 +316,7 @@ end
 
 local function has_found(self, mask)
   for _, meter in ipairs(self.scan.found) do
-    local address = meter.secondary_address
-    if address and Address.matches(mask:sub(1, 16), address) then return true end
+    if not meter.error and Address.matches(mask:sub(1, 16), meter.address) then return true end
   end
   return false
 end
