@@ -156,6 +156,12 @@ describe("the export of a BACRouter", function()
     assert.equal(table.concat(err.problems, "\n"), tostring(err))
   end)
 
+  it("shortens names that the gateway would not take", function()
+    local config = assert(decode(bus { name = ("é"):rep(600) }))
+    assert.equal(("é"):rep(449), config.connections[1].name:match "[^%s]+$")
+    assert(mbus.gateway(config))
+  end)
+
   it("names ports by what can be a name", function()
     for _, resource in ipairs { "RS485-\0", "", " ", "a\nb" } do
       local config, err = decode(bus { resource = resource }, "x.json")

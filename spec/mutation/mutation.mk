@@ -11,8 +11,8 @@ SEED    ?= 1
 MUTATE   = $(LUA) spec/mutation/mutate.lua --seed $(SEED) --lua-include "$(LUA_INCDIR)" --jobs $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
 .PHONY: mutation mutation-short
-mutation: setup-test
+mutation: setup-test so
 	@$(MUTATE) --count $(MUTANTS) $(if $(FILE),--file $(FILE))
 
-mutation-short: setup-test
+mutation-short: setup-test so
 	@$(MUTATE) --count 60 --short --seconds 120

@@ -219,5 +219,7 @@ end
 
 -- What was found: the name of a port with a control character in an export.
 seeds["found-port"] = "\x02uno\xA7t\x94enoghu oo"
+-- And names that are too long together.
+seeds["found-name"] = "\x02\x00\x02\x46\x0A\x1E\x01\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x04\x0A\x6E\x02\x05\x0A\x09"
 
 return { seeds = seeds, run = run, least = 0.3 }

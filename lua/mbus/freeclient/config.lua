@@ -112,9 +112,12 @@ local function named(object, kind, number)
   return name ~= "" and name or ("%s %d"):format(kind, number)
 end
 
--- Names of the gateway are unique, without a slash, and on one line.
+local NAME_MAX = 900 -- bytes; the gateway takes 1000
+
+-- Names of the gateway are unique, without a slash, on one line, and have an end.
 local function unique(taken, name)
   name = name:gsub("/", "_"):gsub("%c", " ")
+  if #name > NAME_MAX then name = name:sub(1, NAME_MAX):gsub("[\xC2-\xF4][\x80-\xBF]*$", "") end
   local candidate, count = name, 1
   while taken[candidate] do
     count = count + 1
