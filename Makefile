@@ -171,7 +171,7 @@ build/check/run: $(CORE_C) $(TEST_C) $(CORE_H) | setup-test
 	@gcc $(WARNINGS) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc/core -o $@ $(CORE_C) $(TEST_C)
 
 # The binding, under the sanitizers too. Lua itself keeps what it has until it ends: no search for leaks.
-binding: build/sanitized/mbus/core.so
+binding: build/sanitized/mbus/core.so build/sanitized/mbus/limits.so
 	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 		$(LUA) "$$(command -v busted)" --run=sanitized -o plainTerminal
 

@@ -549,22 +549,29 @@ describe("reading a telegram", function()
 end)
 
 describe("mbus.aes", function()
-  local function without_aes(fn)
+  local function without_aes(reason, fn)
     local loaded, preload = package.loaded["mbus.aes"], package.preload["mbus.aes"]
     package.loaded["mbus.aes"] = nil
-    package.preload["mbus.aes"] = function() error("libmbedcrypto is missing", 0) end
+    package.preload["mbus.aes"] = function() error(reason, 0) end
     local ok, message = pcall(fn)
     package.loaded["mbus.aes"], package.preload["mbus.aes"] = loaded, preload
     assert(ok, message)
   end
 
   it("is needed only where there is something to decrypt", function()
-    without_aes(function()
+    without_aes("libmbedcrypto is missing", function()
       assert.matches("AES needs the module mbus.aes: .*libmbedcrypto is missing", fails("unsupported", "no_aes", V2, KEY))
       fails("encrypted", "no_key", V2)
       assert.equal(core.ACK, security.decrypt(core.ACK, KEY))
       local ci, err = security.encrypt("", KEY, { address = V1_ADDRESS, access_no = 1 })
       assert.same({ false, "no_aes" }, { ci or false, err.code })
+    end)
+  end)
+
+  it("is not what is missing when there is no memory to load it", function()
+    without_aes("not enough memory", function()
+      local ok, err = pcall(security.decrypt, V2, KEY)
+      assert.same({ false, "not enough memory" }, { ok, err })
     end)
   end)
 end)

@@ -228,8 +228,10 @@ static int call(lua_State *L)
     run(L, &l, arguments, &status, &results);
     if (l.broken != NOTHING)
         return fail(L, l.broken, l.place);
-    if (status != LUA_OK || !lua_checkstack(L, results))
-        return fail(L, NOTHING, status != LUA_OK ? "C stack overflow" : "too many results");
+    if (status != LUA_OK) /* of `protected` itself: neither stack nor memory was left for it */
+        return fail(L, NOTHING, lua_tostring(l.thread, -1));
+    if (!lua_checkstack(L, results))
+        return fail(L, NOTHING, "too many results");
     lua_xmove(l.thread, L, results);
     return results;
 }

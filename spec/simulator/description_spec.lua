@@ -66,6 +66,12 @@ describe("the description of a bus", function()
     assert.matches("meters[1].telegrams[1]: a telegram holds 252 bytes, these need 253", refused(with_records(many)), 1, true)
   end)
 
+  it("is not what is wrong when memory runs out", function()
+    local record = setmetatable({}, { __index = function() error("not enough memory", 0) end })
+    local ok, err = pcall(simulator.load, { meters = { { telegrams = { { records = { record } } } } } })
+    assert.same({ false, "not enough memory" }, { ok, err })
+  end)
+
   it("does not take NaN for a number", function()
     assert.matches("meters[1].delay: a number", refused { meters = { { delay = 0 / 0 } } }, 1, true)
   end)
