@@ -144,6 +144,16 @@ describe("a telegram", function()
 end)
 
 describe("the fixed data structure", function()
+  -- EN 1434-3: status bit 0 tells binary counters from BCD, bit 1 those of a fixed date from present ones.
+  it("keeps apart what the two lowest bits of its status say", function()
+    for status, expected in pairs { [0] = { 1, 0, 135, 0 }, { 1, 0, 309, 0 }, { 1, 1, 135, 1 }, { 1, 1, 309, 1 } } do
+      local data = "\x78\x56\x34\x12\x0A" .. string.char(status) .. "\xE9\x69\x01\0\0\0\x35\x01\0\0"
+      local t = assert(core.telegram(core.long(0x08, 5, 0x73, data)))
+      local first, second = t:record(0), t:record(1)
+      assert.are.same(expected, { first.raw, first.storage, second.raw, second.storage })
+    end
+  end)
+
   it("has two counters, the second historic here", function()
     local t = assert(core.telegram(bytes "68 13 13 68 08 05 73 78 56 34 12 0A 00 E9 7E 01 00 00 00 35 01 00 00 3C 16"))
     assert.are.same({ "fixed", "12345678", 7, "water" }, { t.header, t.id, t.medium, t.medium_name })
