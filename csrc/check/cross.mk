@@ -9,8 +9,9 @@
 CROSS_PACKAGES := gcc-arm-linux-gnueabihf libc6-dev-armhf-cross gcc-mips-linux-gnu libc6-dev-mips-cross qemu-user
 CROSS_MACHINES := host arm mips
 CROSS_SPECS    := $(wildcard spec/core/*_spec.lua) spec/decode_spec.lua spec/encode_spec.lua spec/corpus_spec.lua
-# AES comes from libmbedcrypto, that the cross compilers do not have.
-CROSS_EXCLUDED := -x crypt
+# AES comes from libmbedcrypto, that the cross compilers do not have. Four specs take the calendar of the C library to compare
+# with, whose time_t ends in 2038 on these machines.
+CROSS_EXCLUDED := -x crypt -x 'where the calendar has it' -x 'leap year of the calendar' -x 'forth and back' -x 'of three hundred years'
 CROSS_MODULES  := core $(foreach c,$(OTHER_C:csrc/lua/%.c=%),$(if $($(c)_LIBS),,$(c)))
 CROSS_LUA_PATH := ./?.lua;lua/?.lua;lua/?/init.lua;/usr/share/lua/5.4/?.lua;/usr/share/lua/5.4/?/init.lua
 
