@@ -65,6 +65,16 @@ describe("a secondary scan", function()
     assert.equal(1 + 10 + 9 + 2 + 2, selections(done))
   end)
 
+  it("knows a meter that it has found though its readout is not whole", function()
+    local two = { { records = scans.records(2) }, { records = scans.records(3) } }
+    local description = { meters = { meter "12345611", meter("12345621", { telegrams = two }), meter "12345612", meter "12345632" } }
+    local whole = scan(description, { read = true })
+    local part = scan(description, { read = true }, { max_telegrams = 1 })
+    assert.equal("limit", part.by_address["123456212D2C0104"].error.kind)
+    finds_all(part)
+    assert.equal(selections(whole), selections(part))
+  end)
+
   it("begins with everybody, and ends with nobody selected", function()
     for _, ids in ipairs { { "12345678" }, { "12345678", "12345679" }, {} } do
       local done = scan { meters = meters(ids) }

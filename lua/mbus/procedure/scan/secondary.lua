@@ -316,7 +316,7 @@ end
 
 local function has_found(self, mask)
   for _, meter in ipairs(self.scan.found) do
-    if not meter.error and Address.matches(mask:sub(1, 16), meter.address) then return true end
+    if Address.matches(mask:sub(1, 16), meter.address) then return true end
   end
   return false
 end
