@@ -44,7 +44,24 @@ describe("the config of a gateway", function()
     for _, connection in ipairs { tcp {}, { name = "a", url = "tcp://h:1" }, { name = "a", type = "tcp://h:1" } } do
       assert.equal("tcp://h:1", assert(Config.check { connections = { connection } }).connections[1].url)
     end
+    assert.equal("COM3", assert(Config.check { connections = { { name = "a", type = "COM3" } } }).connections[1].url)
     assert.equal("tcp://[fe80::1]:1", assert(Config.check { connections = { tcp { host = "fe80::1" } } }).connections[1].url)
+  end)
+
+  it("takes the settings of the line beside every URL that has them", function()
+    for _, url in ipairs { "/dev/ttyUSB0", "COM3", "usb://1a86:55d5", "rfc2217://h:1" } do
+      assert(Config.check { connections = { { name = "a", url = url, baudrate = 9600, parity = "none", data_bits = 8, stop_bits = 1,
+        rts = "off", dtr = "leave" } } })
+    end
+  end)
+
+  it("contains a function that gives keys", function()
+    local keys = function() error "boom" end
+    local config = assert(Config.check { connections = { tcp { options = { keys = keys } } } })
+    local ok, key, err = pcall(config.connections[1].options.keys)
+    assert.is_true(ok)
+    assert.is_nil(key)
+    assert.is_nil(err)
   end)
 
   it("refuses impossible settings of a connection by path and with what is allowed", function()
@@ -55,10 +72,15 @@ describe("the config of a gateway", function()
     refused(tcp { attempts = 1.5 }, c .. ".attempts", "a whole number from 1 to 100")
     refused(tcp { baudrate = 2401 }, c .. ".baudrate", "one of 300, 600, 1200, 2400")
     refused(tcp { parity = "even" }, c .. ".parity", "goes with a serial port alone")
-    refused(tcp { period = 10 }, c .. ".period", "a number from 1000")
+    refused({ name = "a", url = "tcp://h:1?baudrate=9600", baudrate = 2400 }, c .. ".baudrate", "stands in the URL already")
+    refused({ name = "a", url = "/dev/ttyUSB0?databits=8", data_bits = 8 }, c .. ".data_bits", "stands in the URL already")
+    refused(tcp { period = 99 }, c .. ".period", "a number from 100")
     refused(tcp { port = 70000 }, c .. ".port", "1 to 65535")
     refused(tcp { disabled = 1 }, c .. ".disabled", "true or false")
     refused(tcp { name = "a/b" }, c .. ".name", 'without "/"')
+    refused(tcp { name = " a" }, c .. ".name", "no blank in front")
+    refused(tcp { name = "Z\xE4hler" }, c .. ".name", "UTF-8")
+    refused(tcp { title = "Z\xE4hler" }, c .. ".title", "UTF-8")
     refused({ name = "a" }, c .. ".type", "serial, tcp or a URL")
     refused({ name = "a", type = "modbus" }, c .. ".type", "serial, tcp or a URL")
     refused({ name = "a", type = "tcp", port = 5 }, c .. ".host", "is missing")
@@ -67,6 +89,9 @@ describe("the config of a gateway", function()
     refused({ type = "tcp", host = "h", port = 1 }, c .. ".name", "is missing")
     refused(tcp { options = { nke = 5 } }, c .. ".options", 'true, false or "never"')
     refused(tcp { options = { colour = 5 } }, c .. ".options.colour", "allowed are margin, gap")
+    refused(tcp { options = { keys = "0011" } }, c .. ".options.keys", "32 hex digits")
+    refused(tcp { options = { keys = { ["12345678"] = "00" } } }, c .. ".options.keys.12345678", "32 hex digits")
+    refused(tcp { options = { keys = { ["123"] = ("00"):rep(16) } } }, c .. ".options.keys", "8 or 16 hex digits")
     refused(5, c, "a table is needed")
   end)
 
@@ -85,6 +110,20 @@ describe("the config of a gateway", function()
     refused(binding { transformation = { type = "scaling", factor = 0 } }, b .. ".transformation[1].factor", "other than 0")
     refused(binding { transformation = { { type = "limit", lower = 5, upper = 1 } } }, b .. ".transformation[1]", "lower is above upper")
     refused(binding { write = { data = "int32" } }, b .. ".write", "access is R")
+    refused(binding { access = "W", index = "nil" }, b, "or write, with access W, is needed")
+    refused(binding { access = "RW", write = { vif = "FD1", data = "int8" } }, b .. ".write.vif", "pairs of hex digits")
+    refused(binding { find = {}, index = "nil" }, b .. ".find", "says nothing")
+    refused(binding { report = "poll", dead_band = 5 }, b .. ".dead_band", 'goes with report = "change"')
+    refused(binding { transformation = { type = "limit" } }, b .. ".transformation[1]", "lower or upper is needed")
+  end)
+
+  it("names a wrong setting once", function()
+    for _, fields in ipairs { { port = 1.5 }, { port = {} }, { host = "" } } do
+      local _, err = Config.check { connections = { tcp(fields) } }
+      assert.equal(1, #err.problems, tostring(err))
+    end
+    local _, err = Config.check { connections = { { name = "a", type = "serial", port = true } } }
+    assert.equal(1, #err.problems, tostring(err))
   end)
 
   it("names everything that is wrong at once", function()
@@ -115,6 +154,14 @@ describe("the config of a gateway", function()
     assert.equal("connections[1].period", config.warnings[1].path)
     assert.equal("connections[1].bindings[1].period", config.warnings[2].path)
     assert.matches("battery", config.warnings[1].message)
+  end)
+
+  it("warns of what does nothing", function()
+    local config = assert(Config.check { connections = {} })
+    assert.same({ "connections", "there is none, so nothing is polled" }, { config.warnings[1].path, config.warnings[1].message })
+    config = assert(Config.check { connections = { tcp {}, tcp { name = "b", master = "a", regain_interval = 5000 } } })
+    assert.equal("connections[2].regain_interval", config.warnings[1].path)
+    assert.matches("that of the master counts", config.warnings[1].message)
   end)
 
   it("can leave out what is wrong, and keep the rest", function()
@@ -166,6 +213,19 @@ describe("a config file", function()
     assert.equal("invalid", err.kind)
     _, err = Config.read "/nonexistent/c.lua"
     assert.equal("not_found", err.kind)
+  end)
+
+  it("has plain tables alone, since whatever looks into others runs on for as long as they like", function()
+    for _, text in ipairs { "return setmetatable({}, { __index = function() while true do end end })",
+      "return { connections = setmetatable({}, { __len = function() return 1 << 62 end }) }",
+      "return { connections = { setmetatable({ name = 'a' }, {}) } }" } do
+      local config, err = load(text)
+      assert.is_nil(config, text)
+      assert.matches("a table with a metatable is no setting", tostring(err))
+    end
+    local config, err = load "local t = {} t.t = t return { connections = t }"
+    assert.is_nil(config)
+    assert.equal("invalid", err.kind)
   end)
 
   it("ends if it does not end", function()

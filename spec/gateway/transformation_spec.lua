@@ -88,7 +88,7 @@ describe("a transformation", function()
       [{ function() error "boom" end }] = "1 %(function%) fails: .*boom",
       [{ function() return {} end }] = "1 %(function%) yields a table",
       [{ function() end }] = "1 %(function%) yields no value",
-      [{ { type = "limit" }, function() return 0 / 0 end }] = "2 %(function%) yields NaN",
+      [{ { type = "limit", lower = 0 }, function() return 0 / 0 end }] = "2 %(function%) yields NaN",
       [{ function(v) return v / 0 end }] = "yields an infinite number",
       [{ function() return "x" end, { type = "scaling", factor = 2 } }] = '2 %(scaling%) needs a number, not "x"',
       [{ function() while true do end end }] = "it takes too long",

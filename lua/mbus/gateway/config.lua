@@ -35,24 +35,36 @@ local function address(value, path, problems)
   return parsed
 end
 
-local name = schema.text("^[^%s/][^/]*$", 'a text without "/" and control characters is needed')
-local period = schema.number(1000, LONGEST)
+local name = schema.text("^[^%s/][^/]*$", 'a text in UTF-8 without "/" and control characters, and no blank in front, is needed')
+local period = schema.number(100, LONGEST)
 local whole = schema.integer(0, 1 << 40)
 
-local find = schema.fields {
+local FIND = schema.fields {
   quantity = schema.text(), unit = schema.text(), storage = whole, tariff = whole, subunit = whole,
   ["function"] = schema.choice { "instantaneous", "maximum", "minimum", "error" },
   modifiers = schema.array(schema.text()),
 }
 
+local function find(value, path, problems)
+  if type(value) == "table" and next(value) == nil then
+    return problems:add(path, "says nothing: quantity, unit, storage, tariff, subunit, function or modifiers is needed")
+  end
+  return FIND(value, path, problems)
+end
+
 local DATA = { "none", "int8", "int16", "int24", "int32", "int48", "int64", "real32", "bcd2", "bcd4", "bcd6", "bcd8", "bcd12",
   "text", "date", "datetime", "datetime48", "time", "binary" }
+
+local function vif(value, path, problems)
+  if type(value) == "string" and #value % 2 == 0 and value:find("^%x+$") then return value end
+  problems:refuse(path, "pairs of hex digits, of VIF and VIFEs, are needed", value)
+end
 
 local write = schema.fields {
   quantity = schema.text(), unit = schema.text(), exponent = schema.integer(-30, 30), data = schema.choice(DATA),
   storage = whole, tariff = whole, subunit = whole,
   ["function"] = schema.choice { "instantaneous", "maximum", "minimum", "error" },
-  modifiers = schema.array(schema.text()), vif = schema.text("^%x+$", "hex digits of VIF and VIFEs are needed"),
+  modifiers = schema.array(schema.text()), vif = vif,
 }
 
 local BINDING = schema.fields {
@@ -80,7 +92,7 @@ local function check_place(binding, path, problems)
   local places = count(binding.index, binding.id, binding.find)
   if places > 1 then problems:add(path, "only one of index, id and find may be given") end
   if places == 0 and not (binding.access == "W" and binding.write) then
-    problems:add(path, "one of index (in a telegram), id (in the whole readout) and find is needed")
+    problems:add(path, "one of index (in a telegram), id (in the whole readout), find, or write, with access W, is needed")
   end
   if binding.telegram and not binding.index then problems:add(path .. ".telegram", "goes with index alone") end
 end
@@ -91,6 +103,9 @@ local function check_binding(value, path, problems)
   if binding and #problems == before then check_place(binding, path, problems) end
   if binding and binding.access == "R" and binding.write then
     problems:add(path .. ".write", "access is R, so nothing is written")
+  end
+  if binding and binding.report == "poll" and binding.dead_band then
+    problems:add(path .. ".dead_band", 'goes with report = "change"')
   end
   if binding then binding.report = binding.report or binding.dead_band and "change" end
   return binding
@@ -117,7 +132,7 @@ end
 
 -- "serial", "tcp", or a URL at once.
 local function kind(value, path, problems)
-  if type(value) == "string" and value:find("[:/]") then return url(value, path, problems) end
+  if type(value) == "string" and (value:find("[:/]") or value:upper():find("^COM%d+$")) then return url(value, path, problems) end
   if value == "serial" or value == "tcp" then return value end
   problems:refuse(path, "serial, tcp or a URL (such as tcp://10.0.0.5:10001) is needed", value)
 end
@@ -126,12 +141,41 @@ end
 local OPTIONS = { "margin", "gap", "idle", "post_nke_delay", "max_telegrams", "nke", "select_c", "application_reset",
   "ignores_fcb", "meters", "keys" }
 
+local KEY = "a key of 32 hex digits (16 bytes) is needed" -- whatever it was: keys are never shown
+
+local function check_key(key, path, problems)
+  if type(key) ~= "string" or #key ~= 16 and not (#key == 32 and key:find("^%x+$")) then problems:add(path, KEY) end
+end
+
+-- A function is as foreign as one of a transformation. What it does not give is no key.
+local function contained(fn)
+  return function(...)
+    local ok, key = sandbox.call(fn, ...)
+    return ok and type(key) == "string" and key or nil
+  end
+end
+
+local function keys_of(value, path, problems)
+  if type(value) == "function" then return contained(value) end
+  if type(value) == "string" then check_key(value, path, problems) end
+  for meter, key in pairs(type(value) == "table" and value or {}) do
+    if type(meter) == "string" and (#meter == 8 or #meter == 16) and not meter:find("%X") then
+      check_key(key, path .. "." .. meter, problems)
+    else -- which may be a key at the wrong place
+      problems:add(path, "keys stand by 8 or 16 hex digits of a meter's secondary address, as texts")
+    end
+  end
+  return value
+end
+
 local function bus_options(value, path, problems)
   if type(value) ~= "table" then return problems:refuse(path, "a table is needed", value) end
   local known, checked = {}, {}
   for _, option in ipairs(OPTIONS) do known[option] = true end
   for option, setting in pairs(value) do
-    if known[option] then
+    if option == "keys" then
+      checked.keys = keys_of(setting, path .. ".keys", problems)
+    elseif known[option] then
       checked[option] = setting
     else
       problems:add(path .. "." .. tostring(option), "no such setting; allowed are " .. table.concat(OPTIONS, ", "))
@@ -173,16 +217,19 @@ local CONNECTION = schema.fields {
 }
 
 local LINE_SETTINGS = { "baudrate", "parity", "data_bits", "stop_bits", "rts", "dtr" }
-local BELONGS = {
-  serial = { baudrate = true, parity = true, data_bits = true, stop_bits = true, rts = true, dtr = true },
-  tcp = { baudrate = true }, url = { baudrate = true },
-}
+local WIRED = { serial = true, usb = true, rfc2217 = true } -- ways with a line that is set from here
+local IN_URL = { data_bits = "databits", stop_bits = "stopbits" } -- as it is called there
+
+-- What was refused already is not missing.
+local function missing(path, allowed, problems)
+  if not problems:concerns(path) then problems:add(path, "is missing: " .. allowed) end
+end
 
 local function check_tcp(connection, path, problems)
-  if not connection.host then problems:add(path .. ".host", "is missing: type tcp needs host and port") end
+  if not connection.host then missing(path .. ".host", "type tcp needs host and port", problems) end
   local number = math.type(connection.port) and connection.port or math.tointeger(tonumber(connection.port))
   if not connection.port then
-    problems:add(path .. ".port", "is missing: type tcp needs host and port")
+    missing(path .. ".port", "type tcp needs host and port", problems)
   elseif not number then
     problems:refuse(path .. ".port", "a TCP port from 1 to 65535 is needed", connection.port)
   end
@@ -193,7 +240,7 @@ end
 
 local function check_serial(connection, path, problems)
   if connection.host then problems:add(path .. ".host", "goes with type tcp alone") end
-  if not connection.port then return problems:add(path .. ".port", "is missing: type serial needs one, such as /dev/ttyUSB0") end
+  if not connection.port then return missing(path .. ".port", "type serial needs one, such as /dev/ttyUSB0", problems) end
   if type(connection.port) == "number" then
     return problems:refuse(path .. ".port", "a serial port such as /dev/ttyUSB0 or COM3 is needed", connection.port)
   end
@@ -210,6 +257,20 @@ end
 
 local WAYS = { tcp = check_tcp, serial = check_serial, url = check_url }
 
+-- Settings of the line stand in the URL or beside it.
+local function check_line(connection, path, problems)
+  local parsed = connection.url and require("mbus.transport").parse(connection.url)
+  for _, setting in ipairs(LINE_SETTINGS) do
+    if parsed and connection[setting] ~= nil then
+      if parsed.options[IN_URL[setting] or setting] ~= nil then
+        problems:add(path .. "." .. setting, "stands in the URL already")
+      elseif setting ~= "baudrate" and not WIRED[parsed.scheme] then
+        problems:add(path .. "." .. setting, "goes with a serial port alone")
+      end
+    end
+  end
+end
+
 -- One URL for all of it, and the settings of the line beside.
 local function check_way(connection, path, problems)
   local way = WAYS[connection.type] and connection.type or "url"
@@ -219,13 +280,7 @@ local function check_way(connection, path, problems)
   end
   if connection.url and way ~= "url" then problems:add(path .. ".url", "either type or url may be given") end
   connection.url = WAYS[way](connection, path, problems)
-  local serial_url = way == "url" and connection.url and require("mbus.transport").parse(connection.url)
-  if serial_url and serial_url.scheme == "serial" then way = "serial" end
-  for _, setting in ipairs(LINE_SETTINGS) do
-    if connection[setting] ~= nil and not BELONGS[way][setting] then
-      problems:add(path .. "." .. setting, "goes with a serial port alone")
-    end
-  end
+  check_line(connection, path, problems)
 end
 
 -- Names may stand once. The later one is refused.
@@ -260,6 +315,9 @@ local function check_connection(value, path, problems, warnings)
   if type(value.bindings) == "table" then check_names(value.bindings, path .. ".bindings", problems, "binding") end
   check_way(connection, path, problems)
   warn_of_battery(connection, path, warnings)
+  if connection.master and value.regain_interval then
+    warnings:add(path .. ".regain_interval", "does nothing at a backup: that of the master counts")
+  end
   return connection
 end
 
@@ -373,6 +431,7 @@ function M.check(value, options)
   check_masters(keep_good(connections, problems), problems)
   if #problems > 0 and not options.tolerant then return nil, refusal(problems, options.source) end
   connections = drop_bindings(keep_good(connections, problems))
+  if #connections == 0 then warnings:add("connections", "there is none, so nothing is polled") end
   return { connections = connections, problems = problems, warnings = warnings, source = options.source }
 end
 
@@ -398,6 +457,23 @@ local function read_export(text, path, ports)
   return reader.decode(text, path, { ports = ports })
 end
 
+-- A metamethod would run outside of the sandbox, for as long as it likes.
+local function has_metatable(value)
+  local seen, waiting = {}, { value }
+  while #waiting > 0 do
+    local one = table.remove(waiting)
+    if type(one) == "table" and not seen[one] then
+      if getmetatable(one) ~= nil then return true end
+      seen[one] = true
+      for key, item in next, one do
+        waiting[#waiting + 1] = key
+        waiting[#waiting + 1] = item
+      end
+    end
+  end
+  return false
+end
+
 ---Runs a config file, with nothing around it, and returns what it returns.
 ---@param path string
 ---@param ports? table<string, string>  of an export: what its ports are here
@@ -418,6 +494,7 @@ function M.load(path, ports)
     return nil, Error.new("invalid", ("%s: a config returns a table, this one returns %s"):format(path,
       value == nil and "nothing" or "a " .. type(value)))
   end
+  if has_metatable(value) then return nil, Error.new("invalid", path .. ": a table with a metatable is no setting") end
   return value
 end
 

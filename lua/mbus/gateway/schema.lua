@@ -5,6 +5,8 @@
 ---
 ---A checker takes (value, path, problems) and returns what is good of the value; what is not good is added to `problems`
 ---and left out, so that one look tells everything that is wrong.
+local printable = require("mbus.format.text").printable
+
 local M = {}
 
 ---@class mbus.gateway.Problem
@@ -17,7 +19,10 @@ Problems.__index = Problems
 ---@return table problems  array of mbus.gateway.Problem
 function M.problems() return setmetatable({}, Problems) end
 
-function Problems:add(path, message) self[#self + 1] = { path = path, message = message } end
+-- What a stranger wrote must not steer the terminal that it is shown on.
+function Problems:add(path, message)
+  self[#self + 1] = { path = printable(path), message = printable(message) }
+end
 
 ---@param allowed string  "a whole number from 1 to 5 is needed"
 function Problems:refuse(path, allowed, value)
@@ -80,14 +85,17 @@ end
 
 local TEXT_MAX = 1000
 
+-- JSON, tables and terminals take UTF-8 alone.
+local function is_plain(value)
+  return type(value) == "string" and #value <= TEXT_MAX and utf8.len(value) and not value:find("%c")
+end
+
 ---@param pattern? string  that the text must match as a whole
 ---@param allowed? string  what to say otherwise
 function M.text(pattern, allowed)
-  allowed = allowed or "a text without control characters is needed"
+  allowed = allowed or "a text in UTF-8 without control characters is needed"
   return function(value, path, problems)
-    if type(value) == "string" and #value <= TEXT_MAX and not value:find("%c") and (not pattern or value:find(pattern)) then
-      return value
-    end
+    if is_plain(value) and (not pattern or value:find(pattern)) then return value end
     problems:refuse(path, allowed, value)
   end
 end

@@ -63,6 +63,9 @@ local function check_step(value, path, problems)
   if checked and kind == "limit" and checked.lower and checked.upper and checked.lower > checked.upper then
     problems:add(path, "lower is above upper")
   end
+  if checked and kind == "limit" and value.lower == nil and value.upper == nil then
+    problems:add(path, "lower or upper is needed")
+  end
   return checked
 end
 
