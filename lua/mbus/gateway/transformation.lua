@@ -85,9 +85,18 @@ local function times(value, factor)
   return value * factor
 end
 
+local RANGE = 2.0 ^ 63 -- of integers, which wrap around behind it
+
+-- An integer where it fits into 64 bits.
+local function scaled(value, factor, shift)
+  local rough = (value + 0.0) * factor + shift
+  if math.abs(rough) >= RANGE then return rough end
+  return times(value, factor) + shift
+end
+
 local step_functions = {}
 
-function step_functions.scaling(step, _, value) return times(value, step.factor) + step.shift end
+function step_functions.scaling(step, _, value) return scaled(value, step.factor, step.shift) end
 
 function step_functions.limit(step, _, value)
   if step.lower and value < step.lower then return step.lower end
@@ -98,7 +107,7 @@ end
 -- Trapezoids between good values; what was not seen is not counted.
 function step_functions.integration(step, state, value, context)
   local total = state.total or step.initial
-  if state.value then total = total + (state.value + value) / 2 * (context.elapsed(state) * 1000 / step.per) end
+  if state.value then total = total + (state.value / 2 + value / 2) * (context.elapsed(state) * 1000 / step.per) end
   state.total, state.value, state.at = total, value, context.now
   return total
 end
@@ -170,9 +179,8 @@ end
 
 local function replace(step, state, sample)
   if step.mode == "initial" and state.seen then return end
-  sample.value, sample.quality, sample.error = step.value, "uncertain", nil
+  sample.value, sample.quality = step.value, "uncertain" -- the error goes on telling why
 end
-
 
 ---Sends a sample through the chain. It comes in as the meter gave it, good or bad, and leaves as it is to be told.
 ---@param sample table   value, unit, quality, error; changed in place
