@@ -72,16 +72,19 @@ function M.csv_header()
   return table.concat(cells, ",") .. "\r\n"
 end
 
+local function clock(time) return time and os.date("%H:%M:%S", math.floor(time)) or "-" end
+
 local function value_text(value, unit)
   if value == nil then return "--" end
   return text.printable(plain(value)) .. (unit and " " .. text.printable(unit) or "")
 end
 
 ---@param news table
+---@param name_width? integer  columns that names take, default 28
 ---@return string  one line for people
-function M.line(news)
-  local name = ("%s/%s"):format(news.connection.name, news.binding.name)
-  local line = ("%s  %s  %s  %s  %s"):format(os.date("%H:%M:%S", math.floor(news.time)), text.pad(name, 28),
+function M.line(news, name_width)
+  local name = text.printable(("%s/%s"):format(news.connection.name, news.binding.name))
+  local line = ("%s  %s  %s  %s  %s"):format(clock(news.time), text.pad(name, name_width or 28),
     text.pad(value_text(news.value, news.unit), 24, true), text.pad(news.quality, 9), text.printable(news.error or ""))
   return (line:gsub("%s+$", "")) .. "\n"
 end
@@ -90,20 +93,41 @@ end
 
 local GAP = 2
 
+---@param line string
+---@param width integer
+---@return string  not wider; where something is missing stands "…"
+function M.cut(line, width)
+  if text.width(line) <= width then return line end
+  if not utf8.len(line) then return line:sub(1, width - 1) .. "…" end
+  return line:sub(1, utf8.offset(line, width) - 1) .. "…"
+end
+
+-- Takes from the columns that may be narrower, first to last, what is too much.
+local function shrink(widths, flexible, width)
+  local excess = GAP * (#widths - 1) - width
+  for _, one in ipairs(widths) do excess = excess + one end
+  for _, column in ipairs(flexible) do
+    local taken = math.max(0, math.min(excess, widths[column[1]] - column[2]))
+    widths[column[1]] = widths[column[1]] - taken
+    excess = excess - taken
+  end
+end
+
 ---@param rows string[][]  the first is the title
 ---@param right table<integer, boolean>
+---@param flexible integer[][]  {column, least width}: where to save room, in this order
 ---@param width integer
 ---@return string[] lines
-local function layout(rows, right, width)
+local function layout(rows, right, flexible, width)
   local widths, lines = {}, {}
   for _, row in ipairs(rows) do
     for c, cell in ipairs(row) do widths[c] = math.max(widths[c] or 0, text.width(cell)) end
   end
+  shrink(widths, flexible, width)
   for i, row in ipairs(rows) do
     local cells = {}
-    for c, cell in ipairs(row) do cells[c] = text.pad(cell, widths[c], right[c]) end
-    local line = table.concat(cells, (" "):rep(GAP)):gsub("%s+$", "")
-    lines[i] = text.width(line) > width and text.wrap(line, width)[1] or line
+    for c, cell in ipairs(row) do cells[c] = text.pad(M.cut(cell, widths[c]), widths[c], right[c]) end
+    lines[i] = M.cut((table.concat(cells, (" "):rep(GAP)):gsub("%s+$", "")), width)
   end
   return lines
 end
@@ -118,34 +142,72 @@ function M.values(gateway, width)
     for _, binding in ipairs(connection.bindings) do
       rows[#rows + 1] = { text.printable(connection.name), text.printable(binding.name),
         binding.value == nil and "--" or text.printable(plain(binding.value)), text.printable(binding.unit or ""),
-        binding.time and binding.quality or "-", binding.time and os.date("%H:%M:%S", math.floor(binding.time)) or "-",
+        binding.time and binding.quality or "-", clock(binding.time),
         text.printable(binding.error or "") }
     end
   end
-  return layout(rows, { [3] = true }, width)
+  return layout(rows, { [3] = true }, { { 7, 20 }, { 2, 16 }, { 1, 8 }, { 3, 12 }, { 7, 5 }, { 2, 5 }, { 1, 5 } }, width)
 end
 
 local function share(value) return ("%.1f %%"):format(value * 100) end
 
 local function ms(seconds) return seconds and ("%.0f"):format(seconds * 1000) or "-" end
 
-local function sum(errors)
-  local total = 0
-  for _, count in pairs(errors) do total = total + count end
-  return tostring(total)
+local function good_of(connection)
+  local good = 0
+  for _, binding in ipairs(connection.bindings) do
+    if binding.quality == "good" then good = good + 1 end
+  end
+  return ("%d/%d"):format(good, #connection.bindings)
 end
 
-local STATUS = { "Connection", "State", "Active", "Polls", "Requests", "Retries", "Errors", "Overruns", "Response ms", "Busy",
-  "Memory", "Next poll", "Last error" }
+-- "checksum 2, timeout 15"
+local function kinds(errors)
+  local list = {}
+  for kind, count in pairs(errors) do list[#list + 1] = ("%s %d"):format(kind, count) end
+  table.sort(list)
+  return #list > 0 and table.concat(list, ", ") or "0"
+end
 
-local function status_row(connection)
-  local response = connection.response_time
-  return { text.printable(connection.name), connection.state, text.printable(connection.actual_connection or "-"),
-    tostring(connection.polls), tostring(connection.requests), tostring(connection.retries), sum(connection.errors),
-    tostring(connection.overruns), ("%s/%s/%s"):format(ms(response.min), ms(response.mean), ms(response.max)),
-    share(connection.busy), ("%d KiB"):format(connection.memory // 1024),
-    connection.next_poll and os.date("%H:%M:%S", math.floor(connection.next_poll)) or "-",
-    text.printable(connection.error or "") }
+local function state_rows(status)
+  local rows = { { "Connection", "State", "Active", "Good", "Response ms", "Busy", "Memory", "Next poll" } }
+  for i, one in ipairs(status.connections) do
+    local response = one.response_time
+    rows[i + 1] = { text.printable(one.name), one.state, text.printable(one.actual_connection or "-"), good_of(one),
+      ("%s/%s/%s"):format(ms(response.min), ms(response.mean), ms(response.max)), share(one.busy),
+      ("%d KiB"):format(one.memory // 1024), clock(one.next_poll) }
+  end
+  return rows
+end
+
+local function counter_rows(status)
+  local rows = { { "Connection", "Polls", "Requests", "Answers", "Retries", "Writes", "Overruns", "Errors" } }
+  for i, one in ipairs(status.connections) do
+    rows[i + 1] = { text.printable(one.name), tostring(one.polls), tostring(one.requests), tostring(one.answers),
+      tostring(one.retries), tostring(one.writes), tostring(one.overruns), kinds(one.errors) }
+  end
+  return rows
+end
+
+-- Of connections the last one, also if it is over; of bindings what they have now.
+local function error_rows(status)
+  local rows = { { "Time", "Where", "State", "Quality", "Error" } }
+  local function add(name, one, quality)
+    if not one.error then return end
+    rows[#rows + 1] = { clock(one.error_time), text.printable(name), one.state, quality, text.printable(one.error) }
+  end
+  for _, connection in ipairs(status.connections) do
+    add(connection.name, connection, "-")
+    for _, binding in ipairs(connection.bindings) do add(connection.name .. "/" .. binding.name, binding, binding.quality) end
+  end
+  return rows
+end
+
+local function right_but(...)
+  local right = {}
+  for c = 1, 8 do right[c] = true end
+  for _, c in ipairs { ... } do right[c] = nil end
+  return right
 end
 
 ---The diagnostics for people.
@@ -153,24 +215,18 @@ end
 ---@param width integer
 ---@return string[] lines
 function M.status(status, width)
-  local rows = { STATUS }
-  for i, connection in ipairs(status.connections) do rows[i + 1] = status_row(connection) end
-  local lines = layout(rows, { [4] = true, [5] = true, [6] = true, [7] = true, [8] = true, [10] = true, [11] = true }, width)
-  table.insert(lines, 1, ("%s on %s, process %s, %d KiB"):format(status.state, status.node, status.pid or "-",
-    status.memory // 1024))
-  local bad = {}
-  for _, connection in ipairs(status.connections) do
-    for _, binding in ipairs(connection.bindings) do
-      if binding.error then
-        bad[#bad + 1] = { text.printable(connection.name .. "/" .. binding.name), binding.state, binding.quality,
-          text.printable(binding.error) }
-      end
-    end
+  local lines = { ("%s on %s, process %s, %d KiB"):format(status.state, status.node, status.pid or "-", status.memory // 1024) }
+  local function add(rows, right, flexible)
+    local part = layout(rows, right, flexible, width)
+    table.move(part, 1, #part, #lines + 1, lines)
   end
-  if #bad > 0 then
-    table.insert(bad, 1, { "Binding", "State", "Quality", "Error" })
+  add(state_rows(status), right_but(1, 2, 3), { { 1, 8 }, { 3, 6 } })
+  lines[#lines + 1] = ""
+  add(counter_rows(status), right_but(1, 8), { { 8, 12 }, { 1, 8 } })
+  local errors = error_rows(status)
+  if #errors > 1 then
     lines[#lines + 1] = ""
-    table.move(layout(bad, {}, width), 1, #bad, #lines + 1, lines)
+    add(errors, {}, { { 5, 30 }, { 2, 12 }, { 5, 5 } })
   end
   return lines
 end
@@ -186,11 +242,18 @@ function M.status_json(status) return require("dkjson").encode(status) .. "\n" e
 local File = {}
 File.__index = File
 
+-- Whoever was killed may have left half a line behind.
+local function ends_within_line(path)
+  local file <close> = io.open(path, "rb")
+  return file ~= nil and file:seek("end", -1) ~= nil and file:read(1) ~= "\n"
+end
+
 local function append(self)
   local file, message = io.open(self.path, "ab")
   if not file then return nil, message end
-  self.file, self.size = file, file:seek("end")
+  self.file, self.size = file, file:seek("end") or 0 -- a pipe has none
   if self.size == 0 and self.header then return self:write_raw(self.header) end
+  if self.size > 0 and ends_within_line(self.path) then return self:write_raw("\n") end
   return true
 end
 
@@ -201,7 +264,8 @@ end
 ---@return string? message
 function M.file(path, options)
   options = options or {}
-  local self = setmetatable({ path = path, limit = options.limit, keep = options.keep or 5, header = options.header }, File)
+  local self = setmetatable({ path = path, limit = options.limit, most = options.limit, keep = options.keep or 5,
+    header = options.header }, File)
   local ok, message = append(self)
   if not ok then return nil, message end
   return self
@@ -210,7 +274,11 @@ end
 function File:write_raw(line)
   local ok, message = self.file:write(line)
   if ok then ok, message = self.file:flush() end
-  if not ok then return nil, message end
+  if not ok then
+    self.file:close()
+    self.file = nil
+    return nil, ("%s: %s"):format(self.path, message)
+  end
   self.size = self.size + #line
   return true
 end
@@ -222,23 +290,32 @@ function File:reopen()
   return append(self)
 end
 
+-- What cannot be renamed grows on, for another limit.
 local function rotate(self)
   self.file:close()
   self.file = nil
   for i = self.keep - 1, 1, -1 do os.rename(self.path .. "." .. i, self.path .. "." .. i + 1) end
-  if self.keep > 0 then os.rename(self.path, self.path .. ".1") else os.remove(self.path) end
-  return append(self)
+  local gone, reason
+  if self.keep > 0 then gone, reason = os.rename(self.path, self.path .. ".1") else gone, reason = os.remove(self.path) end
+  local ok, message = append(self)
+  if ok and not gone then
+    self.most = self.size + self.limit
+    return true, ("%s: cannot be renamed: %s"):format(self.path, reason:match("[^:]*$"):match("^%s*(.*)$"))
+  end
+  self.most = self.limit
+  return ok, message
 end
 
 ---@param line string
----@return boolean? ok
----@return string? message
+---@return boolean? ok      the line is in the file
+---@return string? message  what went wrong, also where the line is in it
 function File:write(line)
   local ok, message = true, nil
   if not self.file then ok, message = append(self) end
-  if ok and self.limit and self.size > 0 and self.size + #line > self.limit then ok, message = rotate(self) end
+  if ok and self.most and self.size > 0 and self.size + #line > self.most then ok, message = rotate(self) end
   if not ok then return nil, message end
-  return self:write_raw(line)
+  local written, reason = self:write_raw(line)
+  return written, reason or message
 end
 
 function File:close()
