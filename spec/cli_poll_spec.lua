@@ -57,6 +57,17 @@ describe("mbus poll on a terminal", function()
       assert.equal(5, select(2, last:gsub("\n", "")))
     end)
   end)
+
+  it("shows what it has to say below the values, and follows the size of the terminal", function()
+    with_config("return { connections = { " .. CONNECTION:gsub("bindings", "period = 5000, bindings") .. " } }", function(config, folder)
+      helper.write(folder .. "/run", ("stty rows 20 cols 100\n( sleep 2; stty cols 50 ) </dev/tty &\n"
+        .. "%s exec timeout --foreground -s INT 4 lua5.4 lua/bin/mbus poll %s\n"):format(helper.environment(), config))
+      local _, out = helper.shell(("script -qec 'sh %s/run' /dev/null </dev/null"):format(folder))
+      local last = out:match "^.*\27%[H(.-)\27%[J"
+      assert.matches("warning: connections%[1%]%.period", last)
+      for line in last:gsub("\27%[K", ""):gmatch("[^\r\n]+") do assert.is_true(utf8.len(line) <= 50, line) end
+    end)
+  end)
 end)
 
 describe("mbus poll of a BACRouter's export", function()
@@ -95,7 +106,90 @@ describe("mbus poll of a BACRouter's export", function()
   end)
 end)
 
+describe("mbus poll's options", function()
+  it("are refused where they do nothing", function()
+    with_config(CONFIG:format "sim:", function(config, folder)
+      for arguments, reason in pairs {
+        ["--status -o " .. folder .. "/x"] = "--output is for values, not for --status",
+        ["--status -f csv"] = "--status is a table or jsonl",
+        ["--rotate 1M"] = "--rotate needs --output",
+        ["--keep 3 -o " .. folder .. "/x"] = "--keep needs --rotate",
+        ["--interval 3"] = "--interval needs --status",
+        ["--keep 5000 --rotate 1M -o " .. folder .. "/x"] = "'5000' is no whole number from 0 to 1000",
+      } do
+        local code, out, err = helper.mbus("poll --once " .. arguments .. " " .. config)
+        assert.equal(2, code, arguments)
+        assert.equal("", out)
+        assert.matches(reason, err, 1, true)
+      end
+    end)
+  end)
+end)
+
 describe("mbus poll", function()
+  it("lines up values behind long names", function()
+    with_config(CONFIG:format("sim:"):gsub('"energy", tag', '"the energy of the second floor on the left", tag'), function(config)
+      local code, out = helper.mbus("poll " .. config .. " --once")
+      assert.equal(0, code)
+      local first, second = lines_of(out)[1], lines_of(out)[2]
+      assert.equal(first:find(" good", 1, true), utf8.len(second, 1, (second:find(" good", 1, true))))
+    end)
+  end)
+
+  it("ends with 1 if values could not be written, with 3 if no bus could be opened", function()
+    with_config(CONFIG:format "sim:", function(config)
+      local code, _, err = helper.mbus("poll " .. config .. " --once -o /dev/full")
+      assert.equal(1, code)
+      assert.equal("mbus: /dev/full: No space left on device\n", err)
+    end)
+    with_config(CONFIG:format "tcp://127.0.0.1:1", function(config)
+      local code, out = helper.mbus("poll " .. config .. " --once")
+      assert.equal(3, code)
+      assert.matches("house/energy +%-%- +bad +no connection", out)
+    end)
+  end)
+
+  it("says that there is nothing to poll", function()
+    with_config("return { connections = {} }", function(config, folder)
+      local code, _, err = helper.mbus("poll " .. config .. " --once")
+      assert.equal(1, code)
+      assert.matches("no binding to poll", err)
+      polling(config, folder, function(pid, wait_for)
+        wait_for("err", "there is none, so nothing is polled")
+        os.execute("kill -TERM " .. pid)
+        assert.equal("0\n", wait_for("code", "%d"))
+      end)
+    end)
+  end)
+
+  it("ends in time while a connection is being made", function()
+    with_config([[return { connections = { { name = "far", url = "tcp://127.0.0.1:1", shutdown_timeout = 100, bindings = {
+      { name = "a", address = 1, index = 0 } } } } }]], function(config, folder)
+      -- A transport that takes half a minute to open.
+      helper.write(folder .. "/slow.lua", [[
+        require("mbus.transport").open = function() require("mbus.runtime").sleep(30) return nil, { kind = "refused", message = "no" } end
+        local code = require("mbus.cli").main(arg)
+        os.exit(code)]])
+      local began = os.time()
+      local code = helper.shell(("%s timeout -k 20 -s TERM 1 lua5.4 %s/slow.lua poll %s"):format(helper.environment(), folder, config))
+      assert.equal(124, code) -- of timeout; 137 if it had to be killed
+      assert.is_true(os.time() - began < 10)
+    end)
+  end)
+
+  it("logs at the level that was asked for, also after the config is loaded again", function()
+    with_config(CONFIG:format("sim:"), function(config, folder)
+      polling(config .. " --log debug", folder, function(pid, wait_for)
+        wait_for("err", "debug: RECV")
+        wait_for("out", "flow")
+        helper.write(config, (CONFIG:format("sim:"):gsub('"house"', '"renamed"')))
+        os.execute("kill -HUP " .. pid)
+        wait_for("err", "renamed: debug: RECV")
+        os.execute("kill -TERM " .. pid)
+        wait_for("code", "%d")
+      end)
+    end)
+  end)
   it("prints values once, as lines, jsonl or csv", function()
     with_config(CONFIG:format "sim:", function(config)
       local code, out, err = helper.mbus("poll " .. config .. " --once")

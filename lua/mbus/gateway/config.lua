@@ -414,7 +414,8 @@ end
 
 ---Checks a config.
 ---@param value table
----@param options? table  tolerant: what is wrong is left out and the rest is good; source: name of the file, for messages
+---@param options? table  tolerant: what is wrong is left out and the rest is good; source: name of the file, for messages;
+---log_level: instead of those of all connections
 ---@return mbus.gateway.Config? config
 ---@return mbus.Error? err  kind `invalid`, names the first wrong setting; `err.problems` has all, {path, message}
 function M.check(value, options)
@@ -431,6 +432,7 @@ function M.check(value, options)
   check_masters(keep_good(connections, problems), problems)
   if #problems > 0 and not options.tolerant then return nil, refusal(problems, options.source) end
   connections = drop_bindings(keep_good(connections, problems))
+  for _, connection in ipairs(connections) do connection.log_level = options.log_level or connection.log_level end
   if #connections == 0 then warnings:add("connections", "there is none, so nothing is polled") end
   return { connections = connections, problems = problems, warnings = warnings, source = options.source }
 end
@@ -500,13 +502,14 @@ end
 
 ---Loads and checks a config file.
 ---@param path string
----@param options? table  tolerant; ports: what those of an export are here
+---@param options? table  tolerant, log_level; ports: what those of an export are here
 ---@return mbus.gateway.Config? config
 ---@return mbus.Error? err
 function M.read(path, options)
-  local value, err = M.load(path, options and options.ports)
+  options = options or {}
+  local value, err = M.load(path, options.ports)
   if not value then return nil, err end
-  return M.check(value, { source = path, tolerant = options and options.tolerant })
+  return M.check(value, { source = path, tolerant = options.tolerant, log_level = options.log_level })
 end
 
 return M
