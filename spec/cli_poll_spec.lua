@@ -295,4 +295,75 @@ describe("mbus config", function()
       assert.matches("is there already", err)
     end)
   end)
+
+  it("refuses what the config would refuse, before it searches", function()
+    helper.with_folder(function(folder)
+      helper.write(folder .. "/there.lua", "mine")
+      for arguments, reason in pairs {
+        ["--period 99"] = "'99' is no whole number from 100",
+        ["--period 1.5"] = "'1.5' is no whole number from 100",
+        ["--name a/b"] = "'a/b' is no name",
+        ["--name ''"] = "'' is no name",
+        ["--range abc"] = "range",
+        ["--mask zz --secondary"] = "mask",
+        ["--mask 31FFFFFF"] = "--mask goes with --secondary",
+        ["--range 1-5 --secondary"] = "--range goes without --secondary",
+        ["-a 10 --range 1-5"] = "--address goes without a search",
+        ["-o " .. folder .. "/there.lua"] = "is there already",
+      } do
+        local code, out, err = helper.mbus("config make tcp://127.0.0.1:1 " .. arguments) -- where nobody is
+        assert.equal(2, code, arguments)
+        assert.equal("", out)
+        assert.matches(reason, err, 1, true)
+      end
+      assert.equal("mine", helper.read(folder .. "/there.lua"))
+    end)
+  end)
+
+  it("writes nothing where no meter is", function()
+    helper.with_folder(function(folder)
+      local code, out, err = helper.mbus("config make sim: -a 99 -o " .. folder .. "/made.lua")
+      assert.equal(1, code)
+      assert.equal("", out)
+      assert.matches("no meter found", err)
+      assert.is_nil(io.open(folder .. "/made.lua"))
+    end)
+  end)
+
+  it("takes over how the bus was talked to, but no key", function()
+    local code, out = helper.mbus("config make sim: -a 10 --timeout 1.5 --retries 0 --gap 0.2 --max-telegrams 3 --no-nke "
+      .. "--key 00112233445566778899AABBCCDDEEFF")
+    assert.equal(0, code)
+    assert.matches("timeout = 1500,", out, 1, true)
+    assert.matches("attempts = 1,", out, 1, true)
+    assert.matches('options = { gap = 0.2, max_telegrams = 3, nke = "never" },', out, 1, true)
+    assert.matches("keys = {", out, 1, true)
+    assert.is_nil(out:find("00112233", 1, true))
+    with_config(out, function(config) assert.equal(0, (helper.mbus("config check " .. config))) end)
+  end)
+
+  it("tells phases apart, and says in the config who is missing", function()
+    local function voltage(phase, value)
+      return { quantity = "voltage", unit = "V", value = value, exponent = -1, data = "int16", modifiers = phase and { "at_phase_" .. phase } }
+    end
+    local meter = { address = 5, id = "00000005", manufacturer = "ABC", medium = 2, telegrams = { { records = {
+      voltage("l1", 231.5), voltage("l2", 230.5), voltage(nil, 229.5), voltage("l2", 228.5) } } } }
+    local sim = assert(require("mbus.simulator").new { meters = { meter } })
+    local bus = assert(require("mbus.bus").new(sim:transport()))
+    local maker = require "mbus.gateway.maker"
+    local text = maker.config({ { address = 5, readout = assert(bus:read(5)) } }, { url = "sim:", name = "bus", period = 60000,
+      missed = { "address 0: several meters answer" } })
+    assert.matches("index = 1.-find = {[^}]*modifiers = { \"at_phase_l2\" }", text)
+    assert.matches("index = 2.-find = {[^}]*modifiers = {}", text)
+    assert.matches("index = 3.-find = none: others look the same", text)
+    assert.matches("-- not in here: address 0: several meters answer", text, 1, true)
+    with_config(text, function(config)
+      assert.equal(0, (helper.mbus("config check " .. config)))
+      -- Every find finds the record that it stands beside.
+      local readout = bus:read(5)
+      for index, find in text:gmatch "index = (%d+)[^\n]*\n[^\n]*find = ({[^\n]*})" do
+        assert.equal(tonumber(index), readout:find(load("return " .. find)()).index)
+      end
+    end)
+  end)
 end)

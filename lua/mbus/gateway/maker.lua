@@ -29,15 +29,29 @@ local function unique(name, used)
   return candidate
 end
 
--- What finds this record and no earlier one, or nil.
+-- What finds this record and no other one, or nil. Modifiers, where others differ in them alone.
 local function find_for(readout, record)
+  if not record.quantity then return nil end
   local wanted = { quantity = record.quantity, unit = record.unit, storage = record.storage, tariff = record.tariff,
     subunit = record.subunit, ["function"] = record["function"] }
-  local found = record.quantity and readout:find(wanted)
-  return found and found.index == record.index and wanted or nil
+  if #(record.modifiers or {}) > 0 or #readout:select(wanted) > 1 then wanted.modifiers = record.modifiers or {} end
+  return readout:find(wanted).index == record.index and wanted or nil
 end
 
-local FIND = { "quantity", "unit", "function", "storage", "tariff", "subunit" }
+local function list_text(list)
+  if #list == 0 then return "{}" end
+  local parts = {}
+  for i, item in ipairs(list) do parts[i] = quoted(item) end
+  return "{ " .. table.concat(parts, ", ") .. " }"
+end
+
+local function setting_text(value)
+  if type(value) == "table" then return list_text(value) end
+  if type(value) ~= "number" then return quoted(value) end
+  return math.type(value) == "integer" and ("%d"):format(value) or ("%.14g"):format(value)
+end
+
+local FIND = { "quantity", "unit", "function", "storage", "tariff", "subunit", "modifiers" }
 
 local function find_text(wanted)
   if not wanted then return "none: others look the same" end
@@ -46,7 +60,7 @@ local function find_text(wanted)
     local key = name == "function" and '["function"]' or name
     local value = wanted[name]
     if value ~= nil then
-      parts[#parts + 1] = ("%s = %s"):format(key, type(value) == "number" and ("%d"):format(value) or quoted(value))
+      parts[#parts + 1] = ("%s = %s"):format(key, setting_text(value))
     end
   end
   return "{ " .. table.concat(parts, ", ") .. " }"
@@ -95,8 +109,42 @@ local function add_meter(lines, meter, used)
   end
 end
 
+local OPTIONS = { "margin", "gap", "max_telegrams", "nke" }
+
+-- Habits of the bus that differ from what is usual.
+local function add_options(lines, options)
+  local parts = {}
+  for _, key in ipairs(OPTIONS) do
+    if options[key] ~= nil then parts[#parts + 1] = ("%s = %s"):format(key, setting_text(options[key])) end
+  end
+  if #parts > 0 then lines[#lines + 1] = "      options = { " .. table.concat(parts, ", ") .. " }," end
+end
+
+local MORE = {
+  '      -- title = "cellar",',
+  '      -- master = "other",            this is the backup of the connection "other"',
+  "      -- group_requests = true,       one readout of a meter serves all its bindings",
+  "      -- line_delay_ratio = 1,        multiplies every timeout",
+  "      -- offline_interval = 300000,   how often a meter is tried that does not answer",
+  "      -- shutdown_timeout = 10000,    what may pass until the bus is left in order",
+  '      -- report = "change",           values are told when they change, not at every poll',
+}
+
+local function add_settings(lines, options)
+  if options.baudrate then lines[#lines + 1] = ("      baudrate = %d,"):format(options.baudrate) end
+  lines[#lines + 1] = ("      period = %d, -- below 60000 it empties battery meters"):format(options.period)
+  lines[#lines + 1] = ("      timeout = %s,"):format(setting_text(options.timeout or 3000))
+  lines[#lines + 1] = ("      attempts = %d,"):format(options.attempts or 3)
+  add_options(lines, options.options or {})
+  if options.has_keys then
+    lines[#lines + 1] = '      -- keys are not written by themselves: options = { keys = { ["12345678"] = "32 hex digits" } }'
+  end
+  table.move(MORE, 1, #MORE, #lines + 1, lines)
+end
+
 ---@param found table[]    {address, readout} of each meter
----@param options table    url, name, period (ms), baudrate?
+---@param options table    url, name, period (ms); baudrate?, timeout? (ms), attempts?; options? as in the config; has_keys?;
+---missed?: texts about who answered and is not in here
 ---@return string  Lua source of the config
 function M.config(found, options)
   local lines = {
@@ -104,25 +152,21 @@ function M.config(found, options)
       #found == 1 and "meter" or "meters"),
     "-- Run it:    mbus poll FILE          Check it:  mbus config check FILE",
     "-- Times are milliseconds. Delete the bindings that nobody needs, or set disabled = true.",
+  }
+  for _, missed in ipairs(options.missed or {}) do lines[#lines + 1] = "-- not in here: " .. text.printable(missed) end
+  table.move({
     "return {",
     "  connections = {",
     "    {",
     ("      name = %s,"):format(quoted(options.name)),
     ("      url = %s,"):format(quoted(options.url)),
-  }
-  if options.baudrate then lines[#lines + 1] = ("      baudrate = %d,"):format(options.baudrate) end
-  local rest = {
-    ("      period = %d, -- below 60000 it empties battery meters"):format(options.period),
-    "      timeout = 3000,",
-    "      attempts = 3,",
-    "      -- group_requests = true,      one readout of a meter serves all its bindings",
-    "      -- line_delay_ratio = 1,       multiplies every timeout",
-    "      -- offline_interval = 300000,  how often a meter is tried that does not answer",
+  }, 1, 5, #lines + 1, lines)
+  add_settings(lines, options)
+  table.move({
     "      bindings = {",
     "        -- telegram and index, or id, or find choose the record; access is \"R\", \"W\" or \"RW\".",
     "        -- transformation = { type = \"scaling\", factor = 0.001, unit = \"kWh\" } and others can be added.",
-  }
-  table.move(rest, 1, #rest, #lines + 1, lines)
+  }, 1, 3, #lines + 1, lines)
   local used = {}
   for _, meter in ipairs(found) do add_meter(lines, meter, used) end
   table.move({ "      },", "    },", "  },", "}", "" }, 1, 5, #lines + 1, lines)

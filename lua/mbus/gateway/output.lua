@@ -146,7 +146,8 @@ function M.values(gateway, width)
         text.printable(binding.error or "") }
     end
   end
-  return layout(rows, { [3] = true }, { { 7, 20 }, { 2, 16 }, { 1, 8 }, { 3, 12 }, { 7, 5 }, { 2, 5 }, { 1, 5 } }, width)
+  return layout(rows, { [3] = true },
+    { { 7, 20 }, { 2, 16 }, { 1, 10 }, { 7, 10 }, { 3, 12 }, { 2, 8 }, { 7, 5 }, { 1, 5 } }, width)
 end
 
 local function share(value) return ("%.1f %%"):format(value * 100) end
