@@ -131,9 +131,10 @@ describe("a gateway", function()
   it("tells what goes on", function()
     local world = world_of "a"
     local gateway = support.gateway(world, { connections = { support.connection("a", { title = "cellar", log_level = "debug",
-      bindings = { energy(5, { tag = "x" }), energy(99) } }) } })
+      offline_after = 1, offline_interval = 250000, bindings = { energy(5, { tag = "x" }), energy(99), energy(6, { disabled = true }) } }) } })
     gateway:start()
     world.clock.run(30)
+    assert.is_nil(gateway:status().connections[1].bindings[3].next_poll)
     local status = gateway:status()
     local connection = status.connections[1]
     assert.equal("RUN", connection.state)
@@ -155,6 +156,10 @@ describe("a gateway", function()
     assert.equal(1704067200 + 60, connection.next_poll)
     assert.equal("x", connection.bindings[1].tag)
     assert.equal('unavailable address "99"', connection.bindings[2].error)
+    local binding = connection.bindings[1]
+    assert.same({ connection.node, connection.pid, "a" }, { binding.node, binding.pid, binding.actual_connection })
+    assert.equal(connection.next_poll, binding.next_poll)
+    assert.equal(1704067200 + 300, connection.bindings[2].next_poll)
     local lines = gateway:log_lines "a"
     assert.equal("SEND (005) 10 40 05 45 16", lines[2].text)
     assert.equal("debug", lines[2].level)

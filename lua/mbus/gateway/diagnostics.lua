@@ -48,12 +48,32 @@ local function state_of_binding(binding)
   return runs and connection.line:any_running() and "RUN" or "STOP"
 end
 
+-- When the cycle of a binding begins next, its meter being asked again by then.
+local function next_poll_of_binding(binding)
+  local connection = binding.connection
+  local period = (binding.settings.period or connection.settings.period) / 1000
+  for _, part in ipairs(binding.meter.parts) do
+    local cycle = part.cycle
+    if cycle.period == period and cycle.start then
+      local slot, offline_until = cycle.slot, binding.meter.offline_until
+      if offline_until then slot = math.max(slot, math.ceil((offline_until - cycle.start) / period)) end
+      local due = cycle.start + slot * period
+      return connection.clock.time() + math.max(due - connection.clock.now(), 0)
+    end
+  end
+end
+
 ---@param binding mbus.gateway.Binding
+---@param of_connection? table  what they have in common: node, pid, actual_connection
 ---@return table
-function M.binding(binding)
-  local settings = binding.settings
+function M.binding(binding, of_connection)
+  local settings, state = binding.settings, state_of_binding(binding)
+  of_connection = of_connection or {}
   return {
-    name = binding.name, title = binding.title, tag = binding.tag, state = state_of_binding(binding), access = binding.access,
+    node = of_connection.node or M.node(), pid = of_connection.pid or M.pid(),
+    actual_connection = of_connection.actual_connection,
+    next_poll = state == "RUN" and binding.access ~= "W" and next_poll_of_binding(binding) or nil,
+    name = binding.name, title = binding.title, tag = binding.tag, state = state, access = binding.access,
     address = binding.address, telegram = settings.index and (settings.telegram or 0), index = settings.index, id = settings.id,
     find = settings.find, disabled = settings.disabled,
     value = binding.value, unit = binding.unit, quality = binding.quality, error = binding.error,
@@ -89,7 +109,7 @@ function M.connection(connection)
     if meter.offline_until then report.offline[#report.offline + 1] = meter.address.text end
   end
   report.bindings = {}
-  for i, binding in ipairs(connection.bindings) do report.bindings[i] = M.binding(binding) end
+  for i, binding in ipairs(connection.bindings) do report.bindings[i] = M.binding(binding, report) end
   return report
 end
 
