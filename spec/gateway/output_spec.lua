@@ -60,6 +60,16 @@ describe("a line of a value", function()
   end)
 end)
 
+describe("a line of JSON", function()
+  it("is UTF-8, whatever a function made of the value", function()
+    local news = { connection = { name = "c" }, binding = { name = "b" }, value = "Z\xE4hler \"1\"", quality = "good", time = 0 }
+    assert.matches([["value":"Z\\xE4hler \"1\""]], output.jsonl(news), 1, true)
+    assert.is_truthy(utf8.len(output.status_json { value = news.value, connections = {} }))
+    news.value = "Zähler"
+    assert.matches([["value":"Zähler"]], output.jsonl(news), 1, true)
+  end)
+end)
+
 describe("a file of values", function()
   it("is named where it cannot be written", function()
     local file = assert(output.file "/dev/full")

@@ -99,6 +99,7 @@ describe("a transformation", function()
       [{ function() end }] = "1 %(function%) yields no value",
       [{ { type = "limit", lower = 0 }, function() return 0 / 0 end }] = "2 %(function%) yields NaN",
       [{ function(v) return v / 0 end }] = "yields an infinite number",
+      [{ function() return ("x"):rep(70000) end }] = "yields a text of 70000 bytes, more than 65536",
       [{ function() return "x" end, { type = "scaling", factor = 2 } }] = '2 %(scaling%) needs a number, not "x"',
       [{ function() while true do end end }] = "it takes too long",
     }
@@ -108,6 +109,26 @@ describe("a transformation", function()
       assert.equal("bad", quality)
       assert.matches(pattern, err)
     end
+  end)
+
+  it("does not let a function spoil the steps behind it", function()
+    local function spoil(value, context)
+      context.elapsed, context.now = nil, "x"
+      return value
+    end
+    local one = chain(spoil, { type = "integration", per = 1000 }, { type = "derivative", per = 1000 }, { type = "damper", time = 1 })
+    run(one, 5, 0)
+    run(one, 5, 1)
+    assert.equal(5, (run(one, 5, 2)))
+    local seen
+    local two = chain(function(value, context, state)
+      seen = state.at and context.elapsed(state)
+      state.at = context.now
+      return value
+    end)
+    run(two, 1, 10)
+    run(two, 1, 17)
+    assert.equal(7, seen)
   end)
 
   it("is undone for writing, where that is possible", function()

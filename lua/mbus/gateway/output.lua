@@ -24,7 +24,8 @@ local function json_scalar(value)
   if value == nil then return "null" end
   if type(value) == "number" then return number.plain(value) end
   if type(value) == "boolean" then return tostring(value) end
-  return require("dkjson").quotestring(tostring(value))
+  value = tostring(value)
+  return require("dkjson").quotestring(utf8.len(value) and value or text.printable(value))
 end
 
 -- ------------------------------------------------------------------ values
@@ -235,7 +236,11 @@ end
 ---The diagnostics as one JSON object on one line.
 ---@param status table
 ---@return string
-function M.status_json(status) return require("dkjson").encode(status) .. "\n" end
+function M.status_json(status)
+  local json = require("dkjson").encode(status)
+  if not utf8.len(json) then json = json:gsub("[\x80-\xFF]", "?") end
+  return json .. "\n"
+end
 
 -- ------------------------------------------------------------------ a file that does not grow for ever
 

@@ -75,7 +75,8 @@ M.check = schema.array(check_step, function(value)
 end)
 
 -- ------------------------------------------------------------------ steps
--- Each takes (step, state, value, context), returns a value, or nil and a reason. Times are seconds.
+-- Each takes (step, state, value, now, context), returns a value, or nil and a reason. Times are seconds. The context is for
+-- functions, which may do with it what they like.
 
 -- 3 * 0.1 is 0.30000000000000004, 3 / 10 is 0.3.
 local function times(value, factor)
@@ -104,33 +105,35 @@ function step_functions.limit(step, _, value)
   return value
 end
 
+local function elapsed(state, now) return math.max(now - state.at, 0) end
+
 -- Trapezoids between good values; what was not seen is not counted.
-function step_functions.integration(step, state, value, context)
+function step_functions.integration(step, state, value, now)
   local total = state.total or step.initial
-  if state.value then total = total + (state.value / 2 + value / 2) * (context.elapsed(state) * 1000 / step.per) end
-  state.total, state.value, state.at = total, value, context.now
+  if state.value then total = total + (state.value / 2 + value / 2) * (elapsed(state, now) * 1000 / step.per) end
+  state.total, state.value, state.at = total, value, now
   return total
 end
 
-function step_functions.derivative(step, state, value, context)
-  local before, seconds = state.value, state.at and context.elapsed(state)
+function step_functions.derivative(step, state, value, now)
+  local before, seconds = state.value, state.at and elapsed(state, now)
   if seconds == 0 then return state.result, "no second value yet" end
-  state.value, state.at = value, context.now
+  state.value, state.at = value, now
   if not before then return nil, "no second value yet" end
   state.result = (value - before) / (seconds * 1000 / step.per)
   return state.result
 end
 
-function step_functions.damper(step, state, value, context)
-  local share = state.value and 1 - math.exp(-context.elapsed(state) * 1000 / step.time) or 1
+function step_functions.damper(step, state, value, now)
+  local share = state.value and 1 - math.exp(-elapsed(state, now) * 1000 / step.time) or 1
   state.value = state.value and state.value + (value - state.value) * share or value
-  state.at = context.now
+  state.at = now
   return state.value
 end
 
 local function short(err) return (tostring(err):gsub("\n.*", ""):sub(1, 200)) end
 
-step_functions["function"] = function(step, state, value, context)
+step_functions["function"] = function(step, state, value, _, context)
   local ok, result = sandbox.call(step.f, value, context, state)
   if not ok then return nil, "fails: " .. short(result) end
   if result == nil then return nil, "yields no value" end
@@ -140,17 +143,22 @@ end
 local NUMERIC = { scaling = true, limit = true, integration = true, derivative = true, damper = true }
 local KINDS = { number = true, string = true, boolean = true }
 
+local TEXT_MAX = 65536
+
 local function judge(result)
   if not KINDS[type(result)] then return ("yields a %s"):format(type(result)) end
+  if type(result) == "string" and #result > TEXT_MAX then
+    return ("yields a text of %d bytes, more than %d"):format(#result, TEXT_MAX)
+  end
   if result ~= result then return "yields NaN" end
   if result == math.huge or result == -math.huge then return "yields an infinite number" end
 end
 
-local function apply(step, state, value, context)
+local function apply(step, state, value, now, context)
   if NUMERIC[step.type] and type(value) ~= "number" then
     return nil, ("needs a number, not %q"):format(tostring(value))
   end
-  local result, reason = step_functions[step.type](step, state, value, context)
+  local result, reason = step_functions[step.type](step, state, value, now, context)
   reason = result == nil and reason or result ~= nil and judge(result)
   if reason then return nil, reason end
   return result
@@ -188,7 +196,7 @@ end
 ---@param now number     seconds
 function Chain:apply(sample, context, now)
   context.now, context.quality = now, sample.quality
-  context.elapsed = function(state) return math.max(now - state.at, 0) end
+  context.elapsed = function(state) return elapsed(state, now) end
   for i, step in ipairs(self.steps) do
     local state = self.states[i]
     if step.type == "default" then
@@ -196,7 +204,7 @@ function Chain:apply(sample, context, now)
     elseif sample.value == nil then
       interrupt(step, state)
     else
-      local value, reason = apply(step, state, sample.value, context)
+      local value, reason = apply(step, state, sample.value, now, context)
       sample.value = value
       if reason then
         sample.quality, sample.error = "bad", ("transformation %d (%s) %s"):format(i, step.type, reason)
