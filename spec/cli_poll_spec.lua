@@ -366,4 +366,23 @@ describe("mbus config", function()
       end
     end)
   end)
+
+  it("writes what was found until it is interrupted, with the bus deselected", function()
+    helper.with_folder(function(folder)
+      local script = ("%s lua5.4 lua/bin/mbus simulate --pty %s/bus --trace >%s/trace 2>&1 & s=$!\n"
+        .. "for _ in 1 2 3 4 5 6 7 8 9 10; do [ -e %s/bus ] || sleep 0.3; done\n"
+        .. "%s timeout -s INT 5 lua5.4 lua/bin/mbus config make %s/bus --secondary -o %s/made.lua; sleep 0.5; kill $s; wait $s\n")
+        :format(helper.environment(), folder, folder, folder, helper.environment(), folder, folder)
+      local _, _, err = helper.shell(script)
+      assert.matches("mbus: interrupted\n", err, 1, true)
+      assert.is_nil(err:find("traceback", 1, true), err)
+      local made = helper.read(folder .. "/made.lua")
+      assert.matches("-- not in here: interrupted", made, 1, true)
+      assert.matches("_energy", made)
+      local last
+      for frame in helper.read(folder .. "/trace"):gmatch "RECV %(%d+%) ([^\n]*)" do last = frame end
+      assert.equal("10 40 FD 3D 16", last)
+      assert.equal(0, (helper.mbus("config check " .. folder .. "/made.lua")))
+    end)
+  end)
 end)

@@ -27,7 +27,7 @@ local function milliseconds(argument)
   return value
 end
 
-local function name(argument)
+local function connection_name(argument)
   local good = utf8.len(argument) and #argument <= 1000 and argument:find("^[^%s/][^/]*$") and not argument:find("%c")
   if good then return argument end
   return nil, ("'%s' is no name: no slash, no blank in front"):format(argument)
@@ -41,7 +41,8 @@ local function define_make(command)
   command:flag("--secondary", "Search by identification numbers instead of primary addresses.")
   command:option("--range", "Primary addresses to search, as in 1-20,30 (default 0-250)."):argname("<range>")
   command:option("--mask", "Search only identification numbers that match; F is a wildcard."):argname("<mask>")
-  command:option("--name", "Name of the connection (default bus)."):argname("<name>"):default("bus"):convert(name)
+  command:option("--name", "Name of the connection (default bus)."):argname("<name>"):default("bus")
+    :convert(connection_name)
   command:option("--period", "Milliseconds between two polls (default 300000)."):argname("<ms>"):default("300000")
     :convert(milliseconds)
   command:epilog [[
@@ -117,22 +118,55 @@ local function read_given(bus, addresses, interactive)
   return list
 end
 
+local SIGNALS = { "sigint", "sigterm" }
+
+-- The first signal calls `fn`, the second one ends the program.
+local function on_signal(fn)
+  local runtime = require "mbus.runtime"
+  local handles = {}
+  local function stop()
+    for _, handle in ipairs(handles) do runtime.close(handle) end
+    handles = {}
+  end
+  for i, name in ipairs(SIGNALS) do
+    handles[i] = runtime.luv().new_signal()
+    handles[i]:start(name, function()
+      stop()
+      fn()
+    end)
+  end
+  return stop
+end
+
+local function add_found(list, meter)
+  if meter.readout then
+    list[#list + 1] = meter
+  else
+    list.miss(("address %s: %s"):format(meter.address, meter.collision
+      and "several meters answer: search with --secondary" or tostring(meter.error)))
+  end
+end
+
 local function search(bus, options, interactive)
   function options.progress(news)
     progress(interactive, ("%3d %%, %d found, at %s "):format(news.fraction * 100 // 1, news.found, news.current))
   end
   local scan, list = bus:scan(options), new_list()
+  local interrupted
+  local stop = on_signal(function()
+    interrupted = true
+    scan:abort()
+  end)
   for meter in scan do
     progress(interactive, "")
-    if meter.readout then
-      list[#list + 1] = meter
-    else
-      list.miss(("address %s: %s"):format(meter.address, meter.collision
-        and "several meters answer: search with --secondary" or tostring(meter.error)))
-    end
+    add_found(list, meter)
   end
+  stop()
   progress(interactive, "")
-  if scan.error then list.miss(scan.error) end
+  for _, mask in ipairs(scan.result and scan.result.unaccounted or {}) do
+    list.miss(("%s: more answers than meters found"):format(mask))
+  end
+  if interrupted then list.miss("interrupted") elseif scan.error then list.miss(scan.error) end
   return list
 end
 
