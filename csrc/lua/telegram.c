@@ -7,6 +7,7 @@
  *   telegram:each()                  for position, quantity, value, unit, function, storage, tariff, subunit in ...
  *   telegram:record(position)        record | nil
  *   telegram:find{ quantity=, ... }  first record that has all of these | nil
+ *   telegram:value{ ... }            its value and unit, without a table; nothing if there is none
  *   telegram:select{ ... }           array of them
  *   telegram:profile(position)       the records that a compact profile (VIFE 13, 1E, 1F) packs | nil, err
  *   telegram:format()                signature, record headers, for compact frames | nil, err
@@ -660,15 +661,68 @@ static int telegram_length(lua_State *L)
 
 /* ------------------------------------------------------------------ finding */
 
-/* Is the query's field `name` absent, or equal to the value on top? Pops the value. */
-static bool agrees(lua_State *L, const char *name)
-{
-    bool same;
+/* X(enum, name): what a record may be found by. Texts come first. */
+#define QUERY(X) \
+    X(QUANTITY, "quantity") X(UNIT, "unit") X(FUNCTION, "function") X(STORAGE, "storage") X(TARIFF, "tariff") X(SUBUNIT, "subunit") \
+    X(MODIFIERS, "modifiers")
 
-    lua_getfield(L, 2, name);
-    same = lua_isnil(L, -1) || lua_compare(L, -1, -2, LUA_OPEQ);
-    lua_pop(L, 2);
-    return same;
+enum {
+#define X(id, name) QUERY_##id,
+    QUERY(X)
+#undef X
+    QUERY_COUNT
+};
+
+/* What a record must be: the query, read once for all records. */
+typedef struct query {
+    unsigned wanted; /* a bit for each that the query names */
+    const char *text[QUERY_FUNCTION + 1];
+    lua_Integer number[QUERY_MODIFIERS];
+    bool impossible; /* no record has such a value */
+} query;
+
+static int query_key(lua_State *L)
+{
+    static const char *const names[] = {
+#define X(id, name) name,
+        QUERY(X)
+#undef X
+    };
+    const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+    int i = 0;
+
+    while (i < QUERY_COUNT && strcmp(key, names[i]) != 0)
+        i++;
+    if (i == QUERY_COUNT) /* a misspelt key would match everything, so it raises */
+        luaL_error(L, "a record is found by quantity, unit, storage, tariff, subunit, function or modifiers, not by '%s'",
+                   luaL_tolstring(L, -2, NULL));
+    return i;
+}
+
+/* Texts stay in the table at 2, and so where they are. */
+static void read_query(lua_State *L, query *q)
+{
+    size_t n;
+    int is_integer;
+
+    memset(q, 0, sizeof *q);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
+        int i = query_key(L);
+        q->wanted |= 1u << i;
+        if (i <= QUERY_FUNCTION) {
+            q->text[i] = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &n) : NULL;
+            q->impossible |= !q->text[i] || strlen(q->text[i]) != n;
+        } else if (i < QUERY_MODIFIERS) {
+            q->number[i] = lua_tointegerx(L, -1, &is_integer);
+            q->impossible |= !is_integer || lua_type(L, -1) != LUA_TNUMBER;
+        }
+    }
+}
+
+static bool wants(const query *q, int i)
+{
+    return q->wanted >> i & 1u;
 }
 
 static bool has_modifier(const mbus_record *r, const char *name)
@@ -688,14 +742,11 @@ static bool modifiers_agree(lua_State *L, const mbus_record *r)
     lua_Integer wanted, present = 0;
     bool all = true;
 
-    if (lua_getfield(L, 2, "modifiers") == LUA_TNIL) {
-        lua_pop(L, 1);
-        return true;
-    }
+    lua_getfield(L, 2, "modifiers");
     luaL_argcheck(L, lua_istable(L, -1), 2, "modifiers must be a list");
-    wanted = luaL_len(L, -1);
+    wanted = (lua_Integer)lua_rawlen(L, -1);
     for (lua_Integer i = 1; all && i <= wanted; i++) {
-        lua_geti(L, -1, i);
+        lua_rawgeti(L, -1, i);
         luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 2, "modifiers must be names");
         all = has_modifier(r, lua_tostring(L, -1));
         lua_pop(L, 1);
@@ -706,67 +757,69 @@ static bool modifiers_agree(lua_State *L, const mbus_record *r)
     return all && present == wanted;
 }
 
-static bool matches(lua_State *L, const mbus_record *r)
+static bool unit_agrees(const query *q, const mbus_record *r)
 {
-    lua_pushstring(L, mbus_quantity_name(r->quantity));
-    if (!agrees(L, "quantity"))
-        return false;
-    lua_pushinteger(L, (lua_Integer)r->storage);
-    if (!agrees(L, "storage"))
-        return false;
-    lua_pushinteger(L, r->tariff);
-    if (!agrees(L, "tariff"))
-        return false;
-    lua_pushinteger(L, r->subunit);
-    if (!agrees(L, "subunit"))
-        return false;
-    lua_pushstring(L, functions[r->function]);
-    if (!agrees(L, "function"))
-        return false;
-    push_unit(L, r);
-    return agrees(L, "unit") && modifiers_agree(L, r);
+    char text[MBUS_UNIT_TEXT_MAX];
+
+    return mbus_unit_text(r, text, sizeof text) > 0 && strcmp(text, q->text[QUERY_UNIT]) == 0;
 }
 
-/* A misspelt key would match everything, so it raises. */
-static void check_query(lua_State *L)
+static bool matches(lua_State *L, const query *q, const mbus_record *r)
 {
-    static const char *const keys[] = {"quantity", "unit", "storage", "tariff", "subunit", "function", "modifiers", NULL};
+    return !q->impossible &&
+           (!wants(q, QUERY_QUANTITY) || strcmp(q->text[QUERY_QUANTITY], mbus_quantity_name(r->quantity)) == 0) &&
+           (!wants(q, QUERY_STORAGE) || q->number[QUERY_STORAGE] == (lua_Integer)r->storage) &&
+           (!wants(q, QUERY_TARIFF) || q->number[QUERY_TARIFF] == r->tariff) &&
+           (!wants(q, QUERY_SUBUNIT) || q->number[QUERY_SUBUNIT] == r->subunit) &&
+           (!wants(q, QUERY_FUNCTION) || strcmp(q->text[QUERY_FUNCTION], functions[r->function]) == 0) &&
+           (!wants(q, QUERY_UNIT) || unit_agrees(q, r)) && (!wants(q, QUERY_MODIFIERS) || modifiers_agree(L, r));
+}
 
-    luaL_checktype(L, 2, LUA_TTABLE);
-    for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
-        int known = 0;
-        for (int i = 0; keys[i]; i++)
-            known |= lua_type(L, -2) == LUA_TSTRING && strcmp(lua_tostring(L, -2), keys[i]) == 0;
-        if (!known)
-            luaL_error(L, "a record is found by quantity, unit, storage, tariff, subunit, function or modifiers, not by '%s'",
-                       luaL_tolstring(L, -2, NULL));
-    }
+/* Position of the first record that the query at 2 means; -1: there is none. */
+static int find(lua_State *L, telegram *self, mbus_record *record)
+{
+    query q;
+
+    read_query(L, &q);
+    for (unsigned position = 0; seek(self, position, record) > 0; position++)
+        if (matches(L, &q, record))
+            return (int)position;
+    return -1;
 }
 
 static int telegram_find(lua_State *L)
 {
-    telegram *self = check_telegram(L, 1);
+    mbus_record record;
+    int position = find(L, check_telegram(L, 1), &record);
+
+    if (position < 0)
+        return luaL_pushfail(L), 1;
+    push_record(L, &record, (unsigned)position);
+    return 1;
+}
+
+static int telegram_value(lua_State *L)
+{
     mbus_record record;
 
-    check_query(L);
-    for (unsigned position = 0; seek(self, position, &record) > 0; position++)
-        if (matches(L, &record)) {
-            push_record(L, &record, position);
-            return 1;
-        }
-    return luaL_pushfail(L), 1;
+    if (find(L, check_telegram(L, 1), &record) < 0)
+        return 0;
+    push_value(L, &record);
+    push_unit(L, &record);
+    return 2;
 }
 
 static int telegram_select(lua_State *L)
 {
     telegram *self = check_telegram(L, 1);
     mbus_record record;
+    query q;
     lua_Integer n = 0;
 
-    check_query(L);
+    read_query(L, &q);
     new_array(L);
     for (unsigned position = 0; seek(self, position, &record) > 0; position++)
-        if (matches(L, &record)) {
+        if (matches(L, &q, &record)) {
             push_record(L, &record, position);
             lua_rawseti(L, -2, ++n);
         }
@@ -1062,8 +1115,9 @@ static int telegram_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {{"records", telegram_records}, {"each", telegram_each},     {"record", telegram_record},
-                                   {"find", telegram_find},       {"select", telegram_select}, {"profile", telegram_profile},
-                                   {"format", telegram_format},   {"expand", telegram_expand}, {NULL, NULL}};
+                                   {"find", telegram_find},       {"value", telegram_value},   {"select", telegram_select},
+                                   {"profile", telegram_profile}, {"format", telegram_format}, {"expand", telegram_expand},
+                                   {NULL, NULL}};
 
 void mbus_open_telegram(lua_State *L)
 {

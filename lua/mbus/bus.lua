@@ -251,15 +251,9 @@ local function transport_error(bus, err)
   return Error.wrap(Error.new(err.kind, err.message, err), { bus = bus.name })
 end
 
--- The trace callback runs outside the procedure's coroutine, so that it may do what it likes.
-local function flush_trace(link, trace)
-  local log = link.log
-  if not log[1] then return end
-  link.log = {}
-  if not trace then return end
-  for i = 1, #log, 3 do trace(log[i], log[i + 1], log[i + 2]) end
-end
+-- ------------------------------------------------------------------ driving
 
+-- What a procedure wants of the line: bytes and damaged characters, or nil and what the transport says.
 local act = {}
 
 function act.send(bus, bytes)
@@ -288,11 +282,47 @@ function act.baudrate(bus, baudrate)
   return ""
 end
 
--- Drives until the procedure is done, or until news that `stop` wants to see at once.
-local function drive(bus, engine, options, stop)
-  local trace = options.trace or bus.options.trace
+-- Does it once; it may come back early from a wait.
+local function attempt(bus, link, what, argument)
+  local bytes, extra = act[what](bus, argument)
+  if not bytes or bus.closed then return nil, transport_error(bus, extra) end
+  link:set_clock(bus.now())
+  return bytes, extra == true and 1 or extra or 0
+end
+
+local function ignore() end
+
+-- Procedures call this where nobody has to see what they want: in the coroutine of whoever has called, which may wait.
+local function fulfil(link, what, argument)
+  local bus, errors = link.bus, 0
+  if what == "event" then
+    local listener = link.options[argument.name]
+    if listener then listener(argument.value) end
+    return "", 0
+  end
   while true do
-    flush_trace(engine.link, trace)
+    local bytes, extra = attempt(bus, link, what, argument)
+    if not bytes then return nil, extra end
+    errors = errors + extra
+    local is_early = what == "receive" and bytes == "" or what == "sleep"
+    if not is_early or link:now() >= argument then return bytes, errors end
+  end
+end
+
+-- Hands out what an engine has seen on the line. Not within its procedure, so that the callback may do what it likes.
+local function flush_trace(link, trace)
+  local count, log = link.logged, link.log
+  if count == 0 then return end
+  link.logged = 0
+  if not trace then return end
+  for i = 1, count, 3 do trace(log[i], log[i + 1], log[i + 2]) end
+end
+
+-- Drives an engine until the procedure is done, or until news that `stop` wants to see at once.
+local function drive(bus, engine, options, stop)
+  local trace, link = options.trace or bus.options.trace, engine.link
+  while true do
+    flush_trace(link, trace)
     local what, argument, err = engine:wants()
     if what == "done" then return what, argument, err end
     if what == "event" then
@@ -300,12 +330,8 @@ local function drive(bus, engine, options, stop)
       if argument.name == stop then return what, argument.value end
       if options[argument.name] then options[argument.name](argument.value) end
     else
-      local bytes, extra = act[what](bus, argument)
-      if bytes and not bus.closed then
-        engine:feed(bytes, bus.now(), extra)
-      else
-        engine:fail(transport_error(bus, extra))
-      end
+      local bytes, extra = attempt(bus, link, what, argument)
+      if bytes then engine:feed(bytes, link:now(), extra) else engine:fail(extra) end
     end
   end
 end
@@ -319,12 +345,16 @@ local function planned(procedure)
   end
 end
 
--- What a dry run would do to the state of the bus is not done.
-local function start(bus, options, procedure, ...)
-  local settings = settings_for(bus, options, (...))
+-- The link for a request. What a dry run would do to the state of the bus is not done.
+local function link_for(bus, options, address)
+  local settings = settings_for(bus, options, address)
   local state = settings.dry_run and Link.state() or bus.state
-  local link = Link.new(settings, state, bus.transport and bus.now())
-  return Engine.new(settings.dry_run and planned(procedure) or procedure, link, ...)
+  return Link.new(settings, state, bus.transport and bus.now())
+end
+
+local function start(bus, options, procedure, ...)
+  local link = link_for(bus, options, (...))
+  return Engine.new(link.plan and planned(procedure) or procedure, link, ...)
 end
 
 local function finish(bus, result, err)
@@ -351,8 +381,10 @@ end
 local function perform(bus, options, procedure, ...)
   if bus.closed or not enter(bus) then return nil, closed(bus) end
   local _ <close> = bus.lock
-  local _, result, err = drive(bus, start(bus, options, procedure, ...), options)
-  return finish(bus, result, err)
+  local link = link_for(bus, options, (...))
+  link.fulfil, link.bus, link.options = fulfil, bus, options
+  link.on_trace = options.trace or bus.options.trace or ignore
+  return finish(bus, (link.plan and planned(procedure) or procedure)(link, ...))
 end
 
 ---A procedure that finds one thing after another, as an iterator.

@@ -105,28 +105,48 @@ local function find_record(settings, readout)
   return nil, "it is only written"
 end
 
+-- What a record is, whatever its value.
+local function identity_of(record)
+  local identity = { modifiers = table.concat(record.modifiers, ", ") }
+  for _, name in ipairs(IDENTITY) do identity[name] = record[name] end
+  return identity
+end
+
 local identities = setmetatable({}, { __mode = "v" }) -- by all that is in them: shared by bindings to such records
 
-local function identity_of(record)
-  local key = ("%s;%s;%s;%d;%d;%d"):format(record.quantity, record.unit, record["function"], record.storage, record.tariff,
-    record.subunit)
-  if not identities[key] then
-    local identity = {}
-    for _, name in ipairs(IDENTITY) do identity[name] = record[name] end
-    identities[key] = identity
-  end
+local function shared(identity)
+  local key = ("%s;%s;%s;%d;%d;%d;%s"):format(identity.quantity, identity.unit, identity["function"], identity.storage,
+    identity.tariff, identity.subunit, identity.modifiers)
+  identities[key] = identities[key] or identity
   return identities[key]
 end
 
--- `strictly`: what is absent has to be absent.
-local function differs(record, wanted, strictly)
-  for i = 1, #IDENTITY do
-    local name = IDENTITY[i]
-    local value = wanted[name]
-    if record[name] ~= value and (strictly or value ~= nil) then
-      return ("%s %s instead of %s %s"):format(name, record[name], name, value)
+local function has_modifiers(record, text)
+  if not record.modifiers[1] then return text == "" end
+  return text ~= "" and table.concat(record.modifiers, ", ") == text
+end
+
+local function is_that(record, seen)
+  return record.quantity == seen.quantity and record.unit == seen.unit and record["function"] == seen["function"]
+    and record.storage == seen.storage and record.tariff == seen.tariff and record.subunit == seen.subunit
+    and has_modifiers(record, seen.modifiers)
+end
+
+local function differs(identity, wanted)
+  for _, name in ipairs(IDENTITY) do
+    if wanted[name] ~= nil and identity[name] ~= wanted[name] then
+      return ("%s %s instead of %s %s"):format(name, identity[name], name, wanted[name])
     end
   end
+end
+
+-- What was absent has to be absent.
+local function has_changed(identity, seen)
+  local reason = differs(identity, seen)
+  if reason then return reason end
+  if identity.unit ~= seen.unit then return ("unit %s instead of none"):format(identity.unit) end
+  return ("with %s instead of %s"):format(identity.modifiers ~= "" and identity.modifiers or "no modifiers",
+    seen.modifiers ~= "" and seen.modifiers or "none")
 end
 
 ---The record of this binding, or why there is none.
@@ -139,9 +159,12 @@ function Binding:find(readout)
   if not record then
     return nil, readout.error and ("%s: %s"):format(reason, readout.error.message) or reason
   end
-  reason = differs(record, settings) or self.seen and differs(record, self.seen, true)
+  local seen = self.seen
+  if seen and is_that(record, seen) then return record end -- the settings had nothing against it
+  local identity = identity_of(record)
+  reason = differs(identity, settings) or seen and has_changed(identity, seen)
   if reason then return nil, "another record is at its place: " .. reason end
-  self.seen = self.seen or identity_of(record)
+  self.seen = shared(identity)
   return record
 end
 

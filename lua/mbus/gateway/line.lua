@@ -34,10 +34,7 @@ end
 
 local CLOCK = { quantity = "datetime", storage = 0, ["function"] = "instantaneous" }
 
-local function meter_time(readout)
-  local record = readout:find(CLOCK)
-  return record and record.value
-end
+local function meter_time(readout) return (readout:value(CLOCK)) end
 
 local function publish(self, meter, readout)
   local now, time, clock_text = self.clock.now(), self.clock.time(), meter_time(readout)

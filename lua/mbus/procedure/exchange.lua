@@ -214,13 +214,13 @@ end
 ---Listens on after an answer: what follows it at once, or within the window, shows that it was not the only one.
 ---@return string surplus
 ---@return integer line_errors
-function Ear:surplus(events, taken, whole_window)
+function Ear:surplus(events, taken, options)
   local surplus, errors = "", 0
   for i = taken + 1, #events do surplus = surplus .. events[i].bytes end
   for _, event in ipairs(self:give_up()) do surplus = surplus .. event.bytes end
   local link = self.link
-  local ends = link:now() + link.settings.pause
-  if whole_window then ends = math.max(ends, self.window_end) end
+  local ends = link:now() + math.max(link.settings.pause, options.pause or 0)
+  if options.whole_window then ends = math.max(ends, self.window_end) end
   repeat
     local bytes, line_errors = link:receive(ends)
     if not bytes then break end
@@ -245,7 +245,7 @@ local function listen(link, ear, judge, options)
     local events = bytes ~= "" and ear:hear(bytes, line_errors) or ear:give_up()
     local taken, value, err = ear:consider(events, judge, options)
     if taken then
-      local surplus, errors = ear:surplus(events, taken, options.whole_window)
+      local surplus, errors = ear:surplus(events, taken, options)
       local clean = surplus == "" or not options.strict and is_harmless(surplus)
       if clean and (errors == 0 or not options.strict) then
         if surplus == "" then link:answered() end
@@ -283,7 +283,8 @@ end
 ---@param judge fun(frame: table): "take"|"perhaps"|"pass", any, mbus.Error?
 ---@param options? table  retries: instead of the setting; strict: one clean answer and nothing else will do;
 ---whole_window: listen until the answer window closes, for a second answer; impatient: no repetition after silence;
----acknowledged: the request before was, so that a further E5 is that of another meter
+---pause: of the line behind the answer, where the meter needs more than the setting; acknowledged: the request before was, so
+---that a further E5 is that of another meter
 ---@return any value  of the judge, nil on failure; M.PLANNED in a dry run
 ---@return mbus.Error? err  with tries and seconds
 function M.run(link, bytes, judge, options)

@@ -1,12 +1,18 @@
----What a procedure holds of the bus: it yields what it wants of the outside (see `engine.lua`), keeps time, the
----frame count bits and the idle time of the line. Times are seconds on whatever clock the driver feeds.
+---What a procedure holds of the bus: it asks for what it wants of the outside, keeps time, the frame count bits and the
+---idle time of the line. Times are seconds on whatever clock the driver has.
+---
+---Who drives either sees each want and feeds what came of it, then the procedure runs in a coroutine (engine.lua); or sets
+---`fulfil`, which is called with a want and comes back when it is done.
 local Error = require "mbus.error"
 
 ---@class mbus.Link
 ---@field settings mbus.Settings  timing and limits of this request
 ---@field state mbus.LinkState    what outlives a request
----@field log any[]               direction, bytes, time, direction, ...: not yet handed to the trace callback
+---@field log any[]               direction, bytes, time, direction, ...: what was on the line
+---@field logged integer           how much of that was not yet handed to the trace callback
 ---@field silences? integer       attempts of the last exchange that nothing came after
+---@field fulfil? fun(link: mbus.Link, what: string, argument: any): string?, integer|mbus.Error|nil
+---@field on_trace? fun(direction: string, bytes: string, time: number)  told at once, instead of the log
 ---@field plan? string[]          of a dry run: the frames that would be sent if every one is answered
 local Link = {}
 Link.__index = Link
@@ -53,7 +59,7 @@ function Link.state() return { next_fcb = {}, next_command = {}, deaf = {}, form
 ---@param now? number
 ---@return mbus.Link
 function Link.new(settings, state, now)
-  local link = setmetatable({ settings = settings, state = state or Link.state(), log = {}, inbox = "", unasked = "",
+  local link = setmetatable({ settings = settings, state = state or Link.state(), log = {}, logged = 0, inbox = "", unasked = "",
     plan = settings.dry_run and {} or nil }, Link)
   link:set_clock(now)
   return link
@@ -88,15 +94,21 @@ end
 ---@param time? number
 function Link:trace(direction, bytes, time)
   if bytes == "" then return end
-  local log = self.log
-  local count = #log
+  if self.on_trace then return self.on_trace(direction, bytes, time or self:now()) end
+  local log, count = self.log, self.logged
   log[count + 1], log[count + 2], log[count + 3] = direction, bytes, time or self:now()
+  self.logged = count + 3
 end
 
--- Yields a want; comes back with the bytes that the driver brought, or with its failure, which is final.
+-- Comes back with the bytes that the driver brought, or with its failure, which is final.
 function Link:ask(what, argument)
   if self.broken then return nil, self.broken end
-  local bytes, line_errors = coroutine.yield(what, argument)
+  local bytes, line_errors
+  if self.fulfil then
+    bytes, line_errors = self:fulfil(what, argument)
+  else
+    bytes, line_errors = coroutine.yield(what, argument)
+  end
   if not bytes then self.broken = line_errors end
   return bytes, line_errors
 end
@@ -141,7 +153,8 @@ function Link:receive(deadline)
   local bytes, line_errors = self.inbox, self.inbox_errors
   self.inbox, self.inbox_errors = "", nil
   if bytes == "" then bytes, line_errors = self:ask("receive", deadline) end
-  if bytes and bytes ~= "" then self.state.quiet_since = self:now() end
+  local state = self.state
+  if bytes == "" then state.listened = state.clock elseif bytes then state.quiet_since = self:now() end
   return bytes, line_errors
 end
 
@@ -204,7 +217,9 @@ end
 ---@return boolean? quiet  false if the line did not become quiet
 ---@return mbus.Error? err  the line is broken
 function Link:settle()
-  local limit
+  local state, limit = self.state, nil
+  -- Whoever has just listened to the silence behind an answer need not look again.
+  if state.listened == state.clock and state.clock and self:ready_at() <= state.clock then return true end
   repeat
     local ok, err = self:sleep(self:ready_at())
     if not ok then return nil, err end

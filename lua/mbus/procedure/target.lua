@@ -41,7 +41,7 @@ function Target.reset(link, a)
   end
   link:forget_fcb(a)
   local retries = link.state.deaf[a] and 0 or nil
-  local _, err = exchange.run(link, request.snd_nke(a), judge.ack(a), { retries = retries })
+  local _, err = exchange.run(link, request.snd_nke(a), judge.ack(a), { retries = retries, pause = link.settings.post_nke_delay })
   link:reset_fcb(a)
   if not err and not link.plan then link:rest() end
   return err, not err

@@ -17,14 +17,22 @@ local SPREAD = 0.05           -- seconds: what came within it came at once
 
 ---@param baudrate number  of the line behind the gateway
 ---@return mbus.Path
-function Path.new(baudrate) return setmetatable({ baudrate = baudrate, delays = {}, held = {}, trip = 0 }, Path) end
-
-local function remember(list, value)
-  table.insert(list, 1, value)
-  list[MEMORY + 1] = nil
+function Path.new(baudrate)
+  local self = { baudrate = baudrate, delays = { last = 0 }, held = { last = 0 }, trip = 0 }
+  return setmetatable(self, Path)
 end
 
-local function worst(list) return #list > 0 and math.max(table.unpack(list)) or nil end
+-- A ring with its worst: `list.worst` is nil while it is empty.
+local function remember(list, value)
+  local at = list.last % MEMORY + 1
+  local forgotten = list[at]
+  list.last, list[at] = at, value
+  if not list.worst or value >= list.worst then
+    list.worst = value
+  elseif forgotten == list.worst then
+    list.worst = math.max(table.unpack(list))
+  end
+end
 
 function Path:airtime(count) return BITS * count / self.baudrate end
 
@@ -72,9 +80,9 @@ end
 ---@return number margin  seconds to add to the answer window, `held` among them
 ---@return number held    seconds that an answer of a single byte does not need
 function Path:margin()
-  local delay = worst(self.delays)
+  local delay = self.delays.worst
   local margin = math.max(delay and 2 * delay + 0.05 or UNKNOWN, LEAST, 2 * self.trip + 0.1)
-  local held = self:airtime(worst(self.held) or FRAME)
+  local held = self:airtime(self.held.worst or FRAME)
   return math.min(margin, MOST) + held, held
 end
 
