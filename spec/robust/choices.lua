@@ -57,8 +57,6 @@ local ODD = {
   setmetatable({}, { __index = function() return 1 end }), setmetatable({}, { __tostring = function() return "odd" end }),
 }
 
-function Choices:odd() return ODD[1 + self:below(#ODD)] end
-
 local function keys_of(value)
   local keys = {}
   for key in pairs(value) do keys[#keys + 1] = key end
@@ -73,6 +71,13 @@ local function copy(value)
   return result
 end
 M.copy = copy
+
+-- Each time its own: what is changed afterwards must not stay odd for the next input, or hold itself in the end.
+function Choices:odd()
+  local value = ODD[1 + self:below(#ODD)]
+  if type(value) == "table" and not getmetatable(value) then return copy(value) end
+  return value
+end
 
 -- A table somewhere in the value, and one of its keys.
 local function place(choose, value)

@@ -222,4 +222,7 @@ seeds["found-port"] = "\x02uno\xA7t\x94enoghu oo"
 -- And names that are too long together.
 seeds["found-name"] = "\x02\x00\x02\x46\x0A\x1E\x01\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x04\x0A\x6E\x02\x05\x0A\x09"
 
+-- A port whose name begins with a control character.
+seeds["found-control"] = "\x02uno\xA7t\x94*hegnSSSSSSSSumio"
+
 return { seeds = seeds, run = run, least = 0.3 }

@@ -209,7 +209,7 @@ end
 
 local function line_of(import, place, object, connection)
   local resource = import:field(place, object, "resource", "string", connection.name)
-  if not resource:find("^%S%C*$") then import:add(place, "resource: the name of a port is needed, not %q", resource) end
+  if not resource:find("^[^%s%c]%C*$") then import:add(place, "resource: the name of a port is needed, not %q", resource) end
   local port = import.ports[resource]
   import.resources[#import.resources + 1] = resource
   if port and port:find("^%a[%w+]+:") then -- a URL; a Windows port such as COM3: has no more than that
