@@ -197,11 +197,6 @@ static bool is_within(unsigned value, unsigned low, unsigned high)
     return value >= low && value <= high;
 }
 
-static bool is_calendar_date(const mbus_time *t)
-{
-    return is_within(t->month, 1, 12) && is_within(t->day, 1, 31);
-}
-
 /* Octets 3 and 4 of types F and I are a type G. */
 static void date_octets(const mbus_time *t, uint8_t *o)
 {
@@ -280,7 +275,7 @@ static int put_time(writer *w, const mbus_record *r, const char **problem)
     uint8_t o[6];
     unsigned n = r->field;
 
-    if (n != 3 && !is_calendar_date(t))
+    if (n != 3 && !mbus_is_date(t))
         return refuse(problem, "not a calendar date");
     if (n != 2 && (t->hour > 23 || t->minute > 59 || t->second > 59))
         return refuse(problem, "not a time of day");

@@ -364,6 +364,9 @@ int mbus_unit_text(const mbus_record *record, char *out, size_t capacity);
 /* Exact decimal text of a number with all places that its exponent has: "22.0", "-0.18", "35000". Returns its length. */
 int mbus_number_text(const mbus_number *number, char *out, size_t capacity);
 
+/* Is it a day of the Gregorian calendar, without wildcards? */
+bool mbus_is_date(const mbus_time *time);
+
 /* "2011-12-31", "2011-12-31T23:59:00", "23:59:00"; a wildcard shows as *. Returns its length. */
 int mbus_time_text(const mbus_time *time, mbus_type type, char *out, size_t capacity);
 

@@ -98,7 +98,7 @@ static unsigned days_of(unsigned year, unsigned month)
     return month == 2 && leap ? 29 : days[month - 1];
 }
 
-static bool is_date(const mbus_time *t)
+bool mbus_is_date(const mbus_time *t)
 {
     return t->year > EVERY_YEAR && t->month >= 1 && t->month <= 12 && t->day >= 1 && t->day <= days_of(t->year, t->month);
 }
@@ -124,7 +124,7 @@ static uint16_t full_year(unsigned year)
 
 static void check_time(mbus_record *r, bool date, bool clock)
 {
-    if ((date && !is_date(&r->time)) || (clock && !is_clock(&r->time)))
+    if ((date && !mbus_is_date(&r->time)) || (clock && !is_clock(&r->time)))
         r->flags |= MBUS_FLAG_DATE_INVALID;
 }
 

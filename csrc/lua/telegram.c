@@ -760,8 +760,9 @@ static bool modifiers_agree(lua_State *L, const mbus_record *r)
 static bool unit_agrees(const query *q, const mbus_record *r)
 {
     char text[MBUS_UNIT_TEXT_MAX];
+    int n = mbus_unit_text(r, text, sizeof text);
 
-    return mbus_unit_text(r, text, sizeof text) > 0 && strcmp(text, q->text[QUERY_UNIT]) == 0;
+    return n > 0 && strlen(q->text[QUERY_UNIT]) == (size_t)n && memcmp(text, q->text[QUERY_UNIT], (size_t)n) == 0;
 }
 
 static bool matches(lua_State *L, const query *q, const mbus_record *r)

@@ -116,14 +116,14 @@ function methods:find(wanted)
   end
 end
 
-local function found(...) return select("#", ...) > 0, ... end
+local function presence(...) return select("#", ...) > 0, ... end
 
 ---@param wanted table  as in `find`
 ---@return any value    of the first record that fits, without making a table of it; nil also if there is none
 ---@return string? unit
 function methods:value(wanted)
   for _, telegram in ipairs(self.telegrams) do
-    local is_there, value, unit = found(telegram:value(wanted))
+    local is_there, value, unit = presence(telegram:value(wanted))
     if is_there then return value, unit end
   end
 end

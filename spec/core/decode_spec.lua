@@ -140,6 +140,14 @@ describe("a telegram", function()
     assert.are.equal(3, #t:select { quantity = "energy", modifiers = {} })
     assert.is_nil(t:find { quantity = "volume" })
     assert.has_error(function() t:find { quantitty = "energy" } end)
+    assert.has_error(function() t:find { "energy" } end)
+    for _, never in ipairs { { quantity = "energy\0" }, { quantity = 1 }, { storage = "0" }, { storage = 0.5 }, { unit = true } } do
+      assert.is_nil(t:find(never))
+      assert.equal(0, #t:select(never))
+    end
+    assert.equal(1000, t:find { quantity = "energy", storage = 0.0 }.value)
+    assert.same({ 2000, "Wh" }, { t:value { quantity = "energy", storage = 1 } })
+    assert.equal(0, select("#", t:value { quantity = "volume" }))
   end)
 end)
 

@@ -69,7 +69,10 @@ describe("core.record", function()
     assert.matches("resolution", problem { quantity = "volume", unit = "m3", value = 0.1234567891, data = "int32" })
     assert.matches("no VIF means energy in kWh", problem { quantity = "energy", unit = "kWh", value = 1 })
     assert.matches("no VIF means nonsense", problem { quantity = "nonsense", value = 1 })
-    assert.matches("not a calendar date", problem { quantity = "date", value = "2024-13-01" })
+    for _, date in ipairs { "2024-13-01", "2024-00-10", "2025-02-29", "2024-02-30", "2024-04-31", "2024-01-00" } do
+      assert.matches("not a calendar date", problem { quantity = "date", value = date })
+      assert.matches("not a calendar date", problem { quantity = "datetime", value = date .. "T12:00" })
+    end
     assert.matches("1981 to 2080", problem { quantity = "date", value = "2100-01-01" })
     assert.matches("a date is written", problem { quantity = "datetime", value = "yesterday, noon", data = "datetime" })
     assert.matches("data is none of", problem { quantity = "energy", value = 1, data = "int12" })

@@ -1,7 +1,8 @@
 ---One value of one meter: finds its record in a readout, transforms it, and tells it.
 ---
 ---The record that a binding saw first is the one it stays with: if another stands at its place later, of other quantity,
----unit, function, storage, tariff or subunit, the value is bad, never silently that of another record.
+---unit, function, storage, tariff, subunit or modifiers (such as the phase), the value is bad, never silently that of another
+---record.
 local Error = require "mbus.error"
 local Transformation = require "mbus.gateway.transformation"
 
@@ -313,7 +314,7 @@ function Binding:encode(value)
   local settings = self.settings.write
   if self.chain then
     local inverted, reason = self.chain:invert(value)
-    if inverted == nil then return invalid(self, reason) end
+    if inverted == nil then return invalid(self, "%s", reason) end
     value = inverted
   end
   if not self.record and not (settings and (settings.vif or settings.quantity)) then

@@ -51,11 +51,10 @@ end
 
 -- Times of the config are milliseconds, those of a bus seconds.
 local function transport_options(settings)
-  local ratio = settings.line_delay_ratio
   return {
     baudrate = settings.baudrate, parity = settings.parity, databits = settings.data_bits, stopbits = settings.stop_bits,
     rts = settings.rts, dtr = settings.dtr, margin = settings.options.margin, gap = settings.options.gap,
-    connect_timeout = ratio ~= 1 and 5 * ratio or nil,
+    delay_ratio = settings.line_delay_ratio,
   }
 end
 

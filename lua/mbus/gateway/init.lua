@@ -25,7 +25,8 @@ Gateway.__index = Gateway
 
 -- ------------------------------------------------------------------ making
 
-local function open(settings, options) return require("mbus.transport").open(settings.url, options) end
+-- Shared with whoever has opened the same bus: it has room for one master.
+local function open(settings, options) return require("mbus.transport.shared").open(settings.url, options) end
 
 local function by_name(connections)
   local found = {}
@@ -243,7 +244,7 @@ local function press(lines, began, now)
   for _, line in ipairs(lines) do
     local limit = began + shutdown_seconds(line)
     if line.is_running and now >= limit then line:kill() end
-    if now >= limit then limit = limit + GRACE end
+    if now >= limit and line:is_open() then limit = limit + GRACE end
     if line.is_running and now < limit then again = math.min(again or limit, limit) end
   end
   return again
@@ -383,6 +384,23 @@ local function compare(self, lines)
   return result, ended, begun
 end
 
+local function replace(self, checked)
+  local connections, lines = build(self, checked)
+  local result, ended, begun = compare(self, lines)
+  if self.is_running then stop_lines(self, ended) end
+  inherit(self.connections, connections)
+  self.config, self.lines, self.connections = checked, result, {}
+  local living = {}
+  for _, line in ipairs(result) do
+    for _, connection in ipairs(line.connections) do living[connection.name] = connection end
+  end
+  for i, connection in ipairs(connections) do self.connections[i] = living[connection.name] end
+  if self.is_running and not self.is_stopping then
+    for _, line in ipairs(begun) do line:start() end
+  end
+  self:log("info", ("config loaded again: %d lines begin, %d end"):format(#begun, #ended))
+end
+
 ---Loads the config again, from its file or from a table. Connections that stay as they are go on undisturbed; if the new
 ---config is wrong, everything does.
 ---@param config? table|string  default: the file that it came from
@@ -397,20 +415,12 @@ function Gateway:reload(config)
     emit(self, "reload", err)
     return nil, err
   end
-  local connections, lines = build(self, checked)
-  local result, ended, begun = compare(self, lines)
-  if self.is_running then stop_lines(self, ended) end
-  inherit(self.connections, connections)
-  self.config, self.lines, self.connections = checked, result, {}
-  local living = {}
-  for _, line in ipairs(result) do
-    for _, connection in ipairs(line.connections) do living[connection.name] = connection end
-  end
-  for i, connection in ipairs(connections) do self.connections[i] = living[connection.name] end
-  if self.is_running then
-    for _, line in ipairs(begun) do line:start() end
-  end
-  self:log("info", ("config loaded again: %d lines begin, %d end"):format(#begun, #ended))
+  local before, ours = self.reloading, self.clock.event()
+  self.reloading = ours
+  if before then before:wait() end -- what the one before begins, this one may have to end
+  local ok, problem = xpcall(replace, debug.traceback, self, checked)
+  ours:set()
+  if not ok then error(problem, 0) end
   emit(self, "reload")
   return true
 end
@@ -459,6 +469,9 @@ function Gateway:write(binding, value)
   local found = binding_of(self, binding, 2)
   if found.access == "R" then
     return nil, Error.new("invalid", found:full_name() .. ": its access is R", { address = found.address })
+  end
+  if found.stopped or found.settings.disabled then
+    return nil, Error.new("closed", found:full_name() .. ": it is stopped", { address = found.address })
   end
   return found.connection.line:write(found, value)
 end

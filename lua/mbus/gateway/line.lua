@@ -330,7 +330,9 @@ local function finish(self)
   while self.schedule:take() do end -- luacheck: ignore 542
   halt_all(self)
   self.is_running, self.stopping = false, false
-  if self.on_end then self.on_end() end
+  local on_end = self.on_end
+  self.on_end = nil
+  if on_end then on_end() end
 end
 
 -- An error of ours must not end the line: it is told, and the next meter has its turn.
@@ -380,8 +382,12 @@ end
 ---Ends it: the request under way is finished, quickly, and the bus left in order.
 ---@param on_end fun()
 function Line:stop(on_end)
-  self.on_end = on_end
   if not self.is_running then return on_end() end
+  local before = self.on_end -- of somebody else who ends it
+  self.on_end = before and function()
+    before()
+    on_end()
+  end or on_end
   self.stopping = true
   for _, connection in ipairs(self.connections) do connection:hurry() end
   self.event:set()
@@ -393,6 +399,14 @@ function Line:kill()
     if self.killed then connection:close() else connection:abandon() end
   end
   self.killed = true
+end
+
+---@return boolean  there is a bus that can be left in order
+function Line:is_open()
+  for _, connection in ipairs(self.connections) do
+    if connection.bus then return true end
+  end
+  return false
 end
 
 ---Something has changed from outside.

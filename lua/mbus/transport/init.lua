@@ -272,7 +272,8 @@ end
 --- tcp, rfc2217: keepalive (silence before the system asks; 30; 0: never), keepalive_interval (10), keepalive_count (3),
 --- probe (requests without a byte in answer, where there had been some, until a new connection is tried; 10; 0: never);
 --- tcp: banner (what comes so early is a greeting; 0.2);
---- rfc2217: parity, databits, stopbits, rts, dtr, and negotiation_timeout (3)
+--- rfc2217: parity, databits, stopbits, rts, dtr, and negotiation_timeout (3);
+--- not in a URL: delay_ratio (multiplies connect_timeout and negotiation_timeout; 1)
 ---@return mbus.Transport? transport
 ---@return mbus.Error? err  invalid not_found permission busy io unsupported refused unknown_host timeout closed
 function M.open(url, options)

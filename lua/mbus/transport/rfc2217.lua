@@ -267,7 +267,7 @@ function M.open(parsed, options)
   local self = tcp.new(Rfc2217, parsed, options)
   self.line = { parity = options.parity or "even", databits = options.databits or 8, stopbits = options.stopbits or 1,
     rts = options.rts, dtr = options.dtr }
-  self.negotiation_timeout = options.negotiation_timeout or 3
+  self.negotiation_timeout = (options.negotiation_timeout or 3) * (options.delay_ratio or 1)
   self.grace = math.min(1, self.negotiation_timeout / 2)
   return tcp.start(self)
 end

@@ -198,7 +198,7 @@ function M.open(parsed, options, locate)
     baudrate = options.baudrate or 2400,
     settings = { parity = options.parity, databits = options.databits, stopbits = options.stopbits,
       rts = level(options.rts), dtr = level(options.dtr), rs485 = options.rs485 },
-    connect_timeout = options.connect_timeout or 5,
+    connect_timeout = (options.connect_timeout or 5) * (options.delay_ratio or 1),
     backoff = Backoff.new(options.backoff, options.backoff_limit or 10),
     closed = false,
   }, Serial)

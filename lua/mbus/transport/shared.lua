@@ -40,18 +40,16 @@ function Handle:__index(name)
 end
 
 -- A call that waits: closed meanwhile, it has no result.
-local function call(self, name, argument)
-  if self.closed then return nil, self.lost end
-  local line = self.entry.transport
-  self.busy = true
-  local result, extra = line[name](line, argument)
-  self.busy = false
-  if self.closed then return nil, self.lost end
-  return result, extra
-end
-
 for _, name in ipairs { "write", "read", "drain" } do
-  Handle[name] = function(self, argument) return call(self, name, argument) end
+  Handle[name] = function(self, argument)
+    if self.closed then return nil, self.lost end
+    local line = self.entry.transport
+    self.busy = true
+    local result, extra = line[name](line, argument)
+    self.busy = false
+    if self.closed then return nil, self.lost end
+    return result, extra
+  end
 end
 
 ---Idempotent. Others who have opened the same bus keep it.
@@ -72,7 +70,9 @@ Handle.__close = Handle.close
 
 local function new_handle(entry)
   entry.handles = entry.handles + 1
-  return setmetatable({ entry = entry, closed = false, busy = false }, Handle)
+  -- What every request needs is found at once.
+  return setmetatable({ entry = entry, closed = false, busy = false, write = Handle.write, read = Handle.read,
+    drain = Handle.drain }, Handle)
 end
 
 -- --- opening

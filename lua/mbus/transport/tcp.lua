@@ -278,7 +278,7 @@ function M.new(class, parsed, options)
     gap = options.gap or 0.5,
     baudrate = baudrate,
     path = Path.new(baudrate), fixed = options.margin ~= nil, margin = options.margin, held = 0,
-    connect_timeout = options.connect_timeout or 5,
+    connect_timeout = (options.connect_timeout or 5) * (options.delay_ratio or 1),
     keepalive = options.keepalive or 30, keepalive_interval = options.keepalive_interval or 10,
     keepalive_count = options.keepalive_count or 3,
     probe = options.probe or 10,

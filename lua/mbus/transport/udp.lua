@@ -156,7 +156,7 @@ function M.open(parsed, options)
     gap = options.gap or 0.5,
     baudrate = baudrate,
     path = Path.new(baudrate), fixed = options.margin ~= nil, margin = options.margin, held = 0,
-    connect_timeout = options.connect_timeout or 5,
+    connect_timeout = (options.connect_timeout or 5) * (options.delay_ratio or 1),
     flooded = network.meter(),
     received = {}, known = {},
     closed = false,
