@@ -8,6 +8,7 @@
 ---Both have the same functions; what waits in a coroutine yields, what waits outside runs the clock:
 ---    clock.now()  seconds, never back      clock.time()  seconds since 1970       clock.sleep(seconds)
 ---    clock.spawn(fn, ...)                  clock.event() -> event:wait(deadline?) -> was it set?, event:set()
+---    clock.at(time, fn) -> cancel          calls `fn`, which must not wait, once at a time of `now`
 local M = {}
 
 -- ------------------------------------------------------------------ the computer's
@@ -24,6 +25,7 @@ function M.real()
       return seconds + microseconds / 1e6
     end,
     event = runtime.event,
+    at = function(time, fn) return runtime.after(time - runtime.now(), fn) end,
   }
 end
 
@@ -76,9 +78,10 @@ function M.virtual(epoch)
   local now, order, heap = 0.0, 0, {}
   local clock = { is_virtual = true }
 
-  local function at(time, thread)
+  -- `what` is a coroutine that goes on, or a function that is called.
+  local function at(time, what)
     order = order + 1
-    local entry = { time = math.max(time, now), order = order, thread = thread }
+    local entry = { time = math.max(time, now), order = order, what = what }
     push(heap, entry)
     return entry
   end
@@ -89,7 +92,7 @@ function M.virtual(epoch)
     if not heap[1] or heap[1].time > limit then return false end
     local entry = pop(heap)
     now = entry.time
-    resume(entry.thread)
+    if type(entry.what) == "thread" then resume(entry.what) else entry.what() end
     return true
   end
 
@@ -102,6 +105,11 @@ function M.virtual(epoch)
   function clock.now() return now end
   function clock.time() return (epoch or EPOCH) + now end
   function clock.spawn(fn, ...) resume(coroutine.create(fn), ...) end
+
+  function clock.at(time, fn)
+    local entry = at(time, fn)
+    return function() entry.cancelled = true end
+  end
 
   function clock.sleep(seconds)
     local limit = now + math.max(seconds, 0)

@@ -18,7 +18,7 @@ Line.__index = Line
 ---@return mbus.gateway.Line
 function M.new(connections, gateway)
   local self = setmetatable({ connections = connections, gateway = gateway, clock = gateway.clock, active = 1,
-    schedule = Schedule.new(connections), commands = {}, event = gateway.clock.event(), is_running = false }, Line)
+    schedule = Schedule.new(connections), commands = {}, is_running = false }, Line)
   for _, connection in ipairs(connections) do connection.line = self end
   return self
 end
@@ -349,25 +349,47 @@ local function guarded(self)
   return true
 end
 
--- Waits for the next cycle, or for whoever wants something. Never for no time at all, which would starve all others.
+-- Until the next cycle, or until somebody wants something, the line has no coroutine: that would take more memory than all
+-- else. Never for no time at all, which would starve all others.
 local function rest(self, was_running)
   local due = was_running and self.schedule:next_due()
   if due then due = math.min(due, regain_due(self) or due) end
-  self.event:wait(due and math.max(due, self.clock.now() + 0.001) or nil)
+  self.is_resting = true
+  if due then self.cancel_alarm = self.clock.at(math.max(due, self.clock.now() + 0.001), function() self:wake() end) end
 end
 
 local function run(self)
   while not self.stopping do
+    self.is_woken = false
     local was_running = any_running(self)
     if not guarded(self) then
       close_stopped(self)
       if not was_running then halt_all(self) end
-      if not self.stopping then rest(self, was_running) end
+      if not (self.stopping or self.is_woken) then return rest(self, was_running) end
     end
   end
   for _, command in ipairs(self.commands) do command() end
   self.commands = {}
   finish(self)
+end
+
+local workers = {} -- coroutines at rest
+
+-- A coroutine serves one line after another.
+local function work(line)
+  while true do
+    run(line)
+    workers[#workers + 1] = coroutine.running()
+    line = coroutine.yield()
+  end
+end
+
+local function go_on(self)
+  self.is_resting = false
+  local worker = table.remove(workers)
+  if not worker then return self.clock.spawn(work, self) end
+  local ok, err = coroutine.resume(worker, self)
+  if not ok then error(debug.traceback(worker, tostring(err)), 0) end
 end
 
 ---Begins to poll, in a coroutine of its own.
@@ -376,7 +398,7 @@ function Line:start(offset)
   if self.is_running then return end
   self.is_running, self.stopping, self.killed = true, false, false
   self.schedule:start(self.clock.now() + (offset or 0))
-  self.clock.spawn(run, self)
+  go_on(self)
 end
 
 ---Ends it: the request under way is finished, quickly, and the bus left in order.
@@ -390,7 +412,7 @@ function Line:stop(on_end)
   end or on_end
   self.stopping = true
   for _, connection in ipairs(self.connections) do connection:hurry() end
-  self.event:set()
+  self:wake()
 end
 
 ---Ends what did not end by itself; the second time without a word on the line.
@@ -409,8 +431,14 @@ function Line:is_open()
   return false
 end
 
----Something has changed from outside.
-function Line:wake() self.event:set() end
+---It is time, or something has changed from outside: the line goes on, at once if it rests.
+function Line:wake()
+  self.is_woken = true
+  if not self.is_resting then return end
+  if self.cancel_alarm then self.cancel_alarm() end
+  self.cancel_alarm = nil
+  go_on(self)
+end
 
 -- Runs `fn` between two readouts and waits for what it returns.
 local function between(self, fn)
@@ -427,7 +455,7 @@ local function between(self, fn)
     waiter.result, waiter.err = result, err
     waiter.event:set()
   end
-  self.event:set()
+  self:wake()
   waiter.event:wait()
   return waiter.result, waiter.err
 end
@@ -441,7 +469,7 @@ function Line:demand(meter)
   local waiter = { event = self.clock.event() }
   meter.waiters[#meter.waiters + 1] = waiter
   if self.busy_with ~= meter then self.schedule:enqueue(meter, true) end
-  self.event:set()
+  self:wake()
   waiter.event:wait()
   return waiter.readout, waiter.err
 end
