@@ -167,6 +167,33 @@ describe("a bus", function()
     collectgarbage()
     assert.equal(1, transport.closed)
   end)
+
+  it("closes when nobody holds it, also after others that were closed or forgotten", function()
+    local transports = {}
+    for i = 1, 6 do
+      transports[i] = scripted {}
+      local bus = Bus.new(transports[i])
+      if i % 3 == 0 then bus:close() end
+      if i % 3 == 1 then
+        bus = nil -- luacheck: ignore
+        collectgarbage()
+      end
+    end
+    collectgarbage()
+    collectgarbage()
+    for i, transport in ipairs(transports) do assert.equal(1, transport.closed, i) end
+  end)
+
+  -- When memory is short, Lua collects without running finalizers, and keeps all that they could see.
+  it("once closed is collected without a finalizer", function()
+    local held = setmetatable({}, { __mode = "k" })
+    for _ = 1, 3 do
+      local bus <close> = Bus.new(scripted {})
+      held[bus] = true -- a key that has a finalizer stays for one more collection
+    end
+    collectgarbage()
+    assert.is_nil(next(held))
+  end)
 end)
 
 describe("a program that ends without closing its bus", function()

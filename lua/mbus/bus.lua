@@ -156,9 +156,37 @@ local function is_meant(known, address)
 end
 
 -- When the interpreter ends, finalizers run newest first, and handles of luv may no longer be closed in them: then
--- everything is closed anyway. This one is newer than every bus.
+-- everything is closed anyway. This one is newer than every guard.
 local youngest, ended
 local Youngest = { __gc = function(self) ended = ended or self == youngest end }
+
+-- Closes a bus that nobody holds any more. Where memory is short, Lua collects without running finalizers, and keeps what
+-- they could see: so a bus has none itself, and the guard of one that was closed serves another one.
+local idle = false -- guards, each with the next
+local Guard = { __gc = function(self)
+  local bus = not ended and self.bus
+  if not bus then return end
+  bus.guard = nil -- it has no finalizer any more
+  bus:close()
+end }
+
+local function guard_of(bus)
+  local guard = idle
+  if guard then
+    idle = guard.next
+  else
+    guard = setmetatable({ bus = false, next = false }, Guard)
+    youngest = setmetatable({}, Youngest)
+  end
+  guard.bus, guard.next = bus, false
+  return guard
+end
+
+local function dismiss(bus)
+  local guard = bus.guard
+  if not guard then return end
+  bus.guard, guard.bus, guard.next, idle = nil, false, idle, guard
+end
 
 -- The clock of a transport that has one of its own, else the computer's.
 local function clock_of(transport)
@@ -177,7 +205,7 @@ function Bus.new(transport, options)
   common.state = common.state or Link.state()
   local bus = setmetatable({ common = common, transport = transport, options = options, name = name,
     meters = check_meters(options.meters, 2), state = common.state, now = clock_of(transport) }, Bus)
-  youngest = setmetatable({}, Youngest)
+  if transport then bus.guard = guard_of(bus) end
   return bus
 end
 
@@ -541,15 +569,13 @@ function Bus:abort() engine_of(self):abort() end
 function Bus:close()
   if self.closed then return end
   self.closed = true
+  dismiss(self)
   if self.transport then self.transport:close() end
   if self.lock then self.lock:cancel(self) end
   if self.engine and self.engine:wants() ~= "done" then self.engine:fail(closed(self)) end
 end
 
 Bus.__close = Bus.close
-function Bus:__gc()
-  if not ended then self:close() end
-end
 
 function Bus:__tostring() return ("mbus.Bus (%s)"):format(self.name) end
 
