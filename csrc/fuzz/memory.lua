@@ -69,14 +69,18 @@ function M.read()
   return table.concat(lines, "\n")
 end
 
----Scans a bus, by primary addresses and by secondary ones with a collision to resolve.
-function M.scan()
-  local bus <close> = bus_of(3)
+local function addresses(count, options)
+  local bus <close> = bus_of(count)
   local lines = {}
-  for meter in bus:scan { range = "1-4" } do lines[#lines + 1] = tostring(meter.address) end
-  for meter in bus:scan { secondary = true } do lines[#lines + 1] = tostring(meter.address) end
+  for meter in bus:scan(options) do lines[#lines + 1] = tostring(meter.address) end
   return table.concat(lines, " ")
 end
+
+---Scans a bus by primary addresses: two are there, one is not.
+function M.scan() return addresses(2, { range = "1-3" }) end
+
+---Scans it by secondary ones, with a collision to resolve.
+function M.search() return addresses(2, { secondary = true }) end
 
 ---Values into a meter, and out of it.
 function M.write()
