@@ -144,6 +144,16 @@ describe("mbus scan", function()
     end)
   end)
 
+  it("does not call a state file bad where memory runs out", function()
+    helper.with_folder(function(folder)
+      helper.write(folder .. "/state", "{}")
+      helper.without_memory(dkjson, "decode", function()
+        require("mbus.cli.scan").run { resume = folder .. "/state" }
+      end)
+      assert.equal("{}", helper.read(folder .. "/state"))
+    end)
+  end)
+
   it("says so where a state file belongs to another scan, or is none", function()
     helper.with_folder(function(folder)
       helper.write(folder .. "/state", "nonsense")

@@ -38,4 +38,13 @@ describe("mbus.error", function()
     assert.equal("a: address 9: read failed", tostring(err))
     assert.is_false(Error.is({ kind = "io" }))
   end)
+
+  it("is not made of memory that has run out", function()
+    assert.same({ false, "other" }, { Error.pcall(error, "other", 0) })
+    assert.same({ false }, { Error.pcall(error) })
+    assert.same({ true, 1, nil, 2 }, { Error.pcall(function(...) return ... end, 1, nil, 2) })
+    for _, text in ipairs { "not enough memory", "error loading module 'a' from file 'a.lua':\n\tnot enough memory" } do
+      assert.has_error(function() Error.pcall(error, text, 0) end, text)
+    end
+  end)
 end)

@@ -66,4 +66,16 @@ function M.mbus(arguments, input)
   return M.shell(M.environment() .. "lua5.4 lua/bin/mbus " .. arguments, input)
 end
 
+---Memory runs out in a function that `fn` calls, and that is what `fn` raises.
+---@param place table
+---@param name string  of the function in it
+---@param fn fun()
+function M.without_memory(place, name, fn)
+  local before = place[name]
+  place[name] = function() error("not enough memory", 0) end
+  local ok, err = pcall(fn)
+  place[name] = before
+  if ok or err ~= "not enough memory" then error("not raised: " .. tostring(err), 2) end
+end
+
 return M

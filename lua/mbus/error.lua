@@ -82,6 +82,20 @@ end
 ---@return boolean
 function Error.is(value) return getmetatable(value) == Error end
 
+-- `require` says before it which file could not be loaded.
+local function sift(ok, ...)
+  local err = not ok and (...)
+  if type(err) == "string" and err:find "not enough memory$" then error(err, 0) end
+  return ok, ...
+end
+
+---Like `pcall`, for what is expected to fail: that memory has run out is not that, and is raised.
+---@param fn function
+---@param ... any
+---@return boolean ok
+---@return any ...
+function Error.pcall(fn, ...) return sift(pcall(fn, ...)) end
+
 local function effort(err)
   local parts = {}
   if err.tries then parts[#parts + 1] = ("%d %s"):format(err.tries, err.tries == 1 and "try" or "tries") end

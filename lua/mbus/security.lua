@@ -112,9 +112,8 @@ local function check_keys(keys, level)
 end
 
 local function load_aes()
-  local ok, aes = pcall(require, "mbus.aes")
+  local ok, aes = Error.pcall(require, "mbus.aes")
   if ok then return aes end
-  if aes == "not enough memory" then error(aes, 0) end
   return nil, Error.new("unsupported", "AES needs the module mbus.aes: " .. tostring(aes):match("[^\n]*"), { code = "no_aes" })
 end
 

@@ -184,6 +184,10 @@ describe("the export of a BACRouter", function()
     end
   end)
 
+  it("is not called nested too deeply where memory runs out", function()
+    helper.without_memory(require "dkjson", "decode", function() import.decode("{}", "x.json") end)
+  end)
+
   it("survives a wrong type at every place", function()
     for _, wrong in ipairs { 5, "x", true, {}, { {} }, -1, 1e308 } do
       for _, name in ipairs { "name", "type", "resource", "tag", "enable", "baudrate", "parity", "bit7", "server", "script", "description" } do

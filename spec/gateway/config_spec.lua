@@ -228,6 +228,21 @@ describe("a config file", function()
     assert.equal("invalid", err.kind)
   end)
 
+  it("of another gateway is not told to be none where memory runs out", function()
+    local reader = "mbus.freeclient.config"
+    local loaded = package.loaded[reader]
+    helper.with_folder(function(folder)
+      helper.write(folder .. "/c.json", "{}")
+      package.loaded[reader] = nil
+      helper.without_memory(package.preload, reader, function() Config.read(folder .. "/c.json") end)
+      package.loaded[reader] = loaded
+    end)
+  end)
+
+  it("is not told to have a wrong setting where memory runs out", function()
+    helper.without_memory(require "mbus.bus", "new", function() Config.check { connections = { tcp { options = { retries = 1 } } } } end)
+  end)
+
   it("ends if it does not end", function()
     local _, err = load "while true do end"
     assert.matches("c%.lua:1: it takes too long", tostring(err))

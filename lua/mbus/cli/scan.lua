@@ -71,7 +71,8 @@ local function load_state(name)
   end
   local content = file:read("a")
   file:close()
-  local ok, state = pcall(require("dkjson").decode, content or "", 1, nil, nil, nil) -- raises where it is nested too deeply
+  -- Raises where it is nested too deeply.
+  local ok, state = require("mbus.error").pcall(require("dkjson").decode, content or "", 1, nil, nil, nil)
   if not ok or type(state) ~= "table" then return nil, name .. ": this is not the state of a scan" end
   return state
 end

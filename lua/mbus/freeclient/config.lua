@@ -301,7 +301,7 @@ end
 
 local function parse(text, source)
   text = text:gsub("^\xEF\xBB\xBF", "")
-  local ok, document, _, message = pcall(require("dkjson").decode, text)
+  local ok, document, _, message = Error.pcall(require("dkjson").decode, text)
   if not ok then return nil, Error.new("invalid", source .. "this is no JSON: it is nested too deeply") end
   if message then return nil, Error.new("invalid", source .. "this is no JSON: " .. message) end
   local objects = type(document) == "table" and objects_of(document)

@@ -181,7 +181,7 @@ local function bus_options(value, path, problems)
       problems:add(path .. "." .. tostring(option), "no such setting; allowed are " .. table.concat(OPTIONS, ", "))
     end
   end
-  local ok, message = pcall(require("mbus.bus").new, nil, checked)
+  local ok, message = Error.pcall(require("mbus.bus").new, nil, checked)
   if not ok then problems:add(path, (tostring(message):gsub("^[^:]+:%d+: ", ""))) end
   return checked
 end
@@ -454,7 +454,7 @@ local function is_json(text) return text:find("^\xEF?\xBB?\xBF?%s*[%[{]") ~= nil
 
 -- The export of another gateway, for which there is a reader of its own.
 local function read_export(text, path, ports)
-  local ok, reader = pcall(require, "mbus.freeclient.config")
+  local ok, reader = Error.pcall(require, "mbus.freeclient.config")
   if not ok then return nil, Error.new("invalid", path .. ": this is JSON; a config is a Lua file that returns a table") end
   return reader.decode(text, path, { ports = ports })
 end

@@ -189,8 +189,7 @@ end
 
 local function record(value, path)
   if type(value) ~= "table" then fail(path, "a table is needed", value) end
-  local ok, encoded = pcall(core.record, value)
-  if encoded == "not enough memory" then error(encoded, 0) end
+  local ok, encoded = Error.pcall(core.record, value)
   if not ok then fail(path, (tostring(encoded):gsub("^.-bad argument #1 to '[^']*' %((.*)%)$", "%1"))) end
   return encoded
 end
