@@ -92,7 +92,7 @@ $(foreach target,$(FUZZ_LUA),$(eval $(call fuzz_lua_target,$(target))))
 
 # --- memory that fails, and a collector that never rests
 
-MEMORY       ?= opening serial encode decode sandbox format load read write scan search
+MEMORY       ?= opening serial encode decode sandbox format load loadproc loadscan loadmore read write scan search
 MEMORY_C     := $(CORE_C) $(LUA_C) $(addprefix csrc/lua/,aes.c limits.c serial.c) csrc/fuzz/memory.c
 # Those of libc are wrapped in what is linked statically.
 MEMORY_LINK   = $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc) -Wl,-Bstatic -llua5.4 -lmbedcrypto -lserialport -Wl,-Bdynamic -lm -ldl

@@ -98,17 +98,41 @@ function M.sandbox()
   return tostring(ok) .. tostring(value)
 end
 
----Loads all modules of a master anew: what is half loaded must not stay.
-function M.load()
+local MASTER = { "mbus", "mbus.bus", "mbus.encode", "mbus.security", "mbus.simulator", "mbus.format.json", "mbus.format.xml" }
+
+local function modules(belongs)
+  for _, name in ipairs(MASTER) do require(name) end
+  local list = {}
   for name in pairs(package.loaded) do
-    if name:find "^mbus" and name ~= "mbus.core" then package.loaded[name] = nil end
+    if name:find "^mbus" and name ~= "mbus.core" and belongs(name) then list[#list + 1] = name end
   end
-  local loaded = {}
-  for i, name in ipairs { "", ".bus", ".encode", ".security", ".simulator", ".procedure.scan", ".format.json", ".format.xml" } do
-    loaded[i] = type(require("mbus" .. name))
-  end
-  return table.concat(loaded, " ")
+  table.sort(list)
+  return list
 end
+
+-- Loads modules of a master anew: what is half loaded must not stay.
+local function reloading(belongs)
+  local list
+  return function()
+    list = list or modules(belongs)
+    for _, name in ipairs(list) do package.loaded[name] = nil end
+    local loaded = {}
+    for i, name in ipairs(list) do loaded[i] = name .. type(require(name)) end
+    return table.concat(loaded, " ")
+  end
+end
+
+local function is_procedure(name) return name:find "^mbus%.procedure%." end
+
+local function is_scan(name) return name:find "^mbus%.procedure%.scan" end
+
+local function is_below(name) return name:find "%..*%." end
+
+-- All of them, in parts: the time goes with the square of what is loaded.
+M.load = reloading(function(name) return not is_below(name) end)
+M.loadproc = reloading(function(name) return is_procedure(name) and not is_scan(name) end)
+M.loadscan = reloading(is_scan)
+M.loadmore = reloading(function(name) return is_below(name) and not is_procedure(name) end)
 
 ---A pseudo-terminal as a serial port: what libserialport allocates may be missing too.
 function M.serial()
