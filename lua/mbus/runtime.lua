@@ -204,7 +204,7 @@ function Event:wait(deadline)
     wait_for(self)
   end
   local was_set = self.is_set or false
-  self.is_set = false
+  self.is_set = nil
   return was_set
 end
 

@@ -27,6 +27,7 @@ local M = {}
 ---@field stopped boolean
 local Binding = {}
 Binding.__index = Binding
+Binding.stopped, Binding.failures, Binding.quality = false, 0, "bad" -- until something else is known
 
 -- What makes a record another one.
 local IDENTITY = { "quantity", "unit", "function", "storage", "tariff", "subunit" }
@@ -38,9 +39,8 @@ function M.new(settings, connection)
   return setmetatable({
     settings = settings, connection = connection, name = settings.name, title = settings.title, tag = settings.tag,
     access = settings.access, address = settings.address.text,
-    report = settings.report or connection.settings.report,
     chain = settings.transformation and Transformation.new(settings.transformation),
-    quality = "bad", stopped = false, polls = 0, failures = 0,
+    polls = 0,
   }, Binding)
 end
 
@@ -223,14 +223,15 @@ end
 
 -- Takes over what is to be told. Returns nil where nothing has changed.
 local function settle(self, news)
-  local tells = self.report == "poll" or self.told_quality == nil or moved(self, news)
+  local always = (self.settings.report or self.connection.settings.report) == "poll"
+  local tells = always or self.told_quality == nil or moved(self, news)
   self.value, self.unit, self.quality, self.error = news.value, news.unit, news.quality, news.error
   self.raw, self.time = news.raw, news.time
   if news.meter_time then self.meter_time = news.meter_time end
   if news.error then self.error_time = news.time end
   if news.quality == "bad" then self.failures = self.failures + 1 end
   if not tells then return nil end
-  self.told, self.told_quality = news.value, news.quality
+  if not always then self.told, self.told_quality = news.value, news.quality end
   return news
 end
 

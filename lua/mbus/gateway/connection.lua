@@ -75,9 +75,15 @@ local function options_of_bus(self, transport)
   return options
 end
 
--- Opening leaves garbage, and hundreds of lines open at once: the collector hurries, as if so many KiB more had been used,
--- or the memory would keep the size of that moment.
-local HASTE = 128
+-- Opening leaves garbage, and hundreds of lines open one after another: without a whole collection whenever memory has
+-- grown by so much, the process would keep the size of that garbage for ever.
+local GROWTH, kept = 1.2, 0.0
+
+local function tidy()
+  if collectgarbage "count" < GROWTH * kept then return end
+  collectgarbage()
+  kept = collectgarbage "count"
+end
 
 ---Opens the bus, if it is not open.
 ---@return boolean? ok
@@ -101,7 +107,8 @@ function Connection:open()
   if self.clock.adopt and transport.simulator then self.clock.adopt(transport) end
   self.retry_at, self.failing = nil, 0
   self.bus = require("mbus.bus").new(transport, options_of_bus(self, transport))
-  collectgarbage("step", HASTE)
+  if not self.was_open then tidy() end
+  self.was_open = true
   self.log:add("info", "open: " .. transport.name)
   return true
 end

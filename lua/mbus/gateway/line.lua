@@ -201,9 +201,7 @@ end
 -- ------------------------------------------------------------------ meters
 
 local function serve_waiters(meter, readout, err)
-  local waiters = meter.waiters
-  meter.waiters = {}
-  for _, waiter in ipairs(waiters) do
+  for _, waiter in ipairs(Schedule.leave(meter)) do
     waiter.readout, waiter.err = readout, err
     waiter.event:set()
   end
@@ -467,7 +465,7 @@ end
 function Line:demand(meter)
   if not self.is_running or not any_running(self) then return nil, shutdown(self:connection()) end
   local waiter = { event = self.clock.event() }
-  meter.waiters[#meter.waiters + 1] = waiter
+  Schedule.join(meter, waiter)
   if self.busy_with ~= meter then self.schedule:enqueue(meter, true) end
   self:wake()
   waiter.event:wait()
@@ -492,7 +490,7 @@ end
 local function read_back(self, binding, bytes)
   if binding.access == "W" and not (binding.settings.index or binding.settings.id or binding.settings.find) then return true end
   local meter = binding.meter
-  meter.waiters[#meter.waiters + 1] = { event = self.clock.event() }
+  Schedule.join(meter, { event = self.clock.event() })
   local readout, err = fetch(self, meter)
   if not readout then
     serve_waiters(meter, nil, err)

@@ -20,10 +20,26 @@ local M = {}
 local Schedule = {}
 Schedule.__index = Schedule
 
+local NOBODY = {} -- a list that stays empty
+
+---@param meter mbus.gateway.Meter
+---@param waiter table  for the next readout
+function M.join(meter, waiter)
+  if meter.waiters == NOBODY then meter.waiters = {} end
+  table.insert(meter.waiters, waiter)
+end
+
+---@return table[] waiters  who has joined; nobody waits any more
+function M.leave(meter)
+  local waiters = meter.waiters
+  meter.waiters = NOBODY
+  return waiters
+end
+
 ---@param address mbus.Address
 ---@return mbus.gateway.Meter
 function M.meter(address)
-  return { address = address, parts = {}, failures = 0, waiters = {}, is_queued = false }
+  return { address = address, parts = {}, failures = 0, waiters = NOBODY, is_queued = false }
 end
 
 -- With group requests one meter an address; without, one a binding.

@@ -7,6 +7,7 @@ local runtime = require "mbus.runtime"
 ---@field err? mbus.Error  why the last attempt failed
 local Backoff = {}
 Backoff.__index = Backoff
+Backoff.first, Backoff.limit, Backoff.due, Backoff.random = 0.5, 30, 0, math.random
 
 local JITTER = 0.25     -- of a pause, at most, up or down
 local ROOM = 0.25       -- of the time that somebody waits, which the last attempt has at least
@@ -19,20 +20,20 @@ local FINAL = { permission = true, invalid = true, unsupported = true, busy = tr
 ---@param random? fun(): number  from 0 to 1; math.random
 ---@return mbus.Backoff
 function Backoff.new(first, limit, random)
-  first, limit = first or 0.5, limit or 30
-  return setmetatable({ first = first, limit = limit, pause = first, due = 0, random = random or math.random }, Backoff)
+  return setmetatable({ first = first, limit = limit, random = random }, Backoff)
 end
 
 ---@param err mbus.Error
 ---@param now number
 function Backoff:failed(err, now)
   self.err = err
-  self.due = now + math.min(self.limit, self.pause * (1 - JITTER + 2 * JITTER * self.random()))
-  self.pause = math.min(self.limit, self.pause * 2)
+  local pause = self.pause or self.first
+  self.due = now + math.min(self.limit, pause * (1 - JITTER + 2 * JITTER * self.random()))
+  self.pause = math.min(self.limit, pause * 2)
 end
 
 ---What was lost is really back.
-function Backoff:worked() self.pause, self.due, self.err = self.first, 0, nil end
+function Backoff:worked() self.pause, self.due, self.err = nil, nil, nil end
 
 local function too_early(err, pause)
   return Error.new(err.kind, ("%s (next attempt in %.1f s)"):format(err.message, pause), err)

@@ -22,6 +22,12 @@ local Tcp = {}
 Tcp.__index = Tcp
 Tcp.__close = function(self) self:close() end
 
+-- What nobody has set, in seconds or counts: kept once, for all connections.
+local SETTINGS = { "gap", "connect_timeout", "keepalive", "keepalive_interval", "keepalive_count", "probe", "banner" }
+Tcp.gap, Tcp.connect_timeout, Tcp.probe, Tcp.banner = 0.5, 5, 10, 0.2
+Tcp.keepalive, Tcp.keepalive_interval, Tcp.keepalive_count = 30, 10, 3
+Tcp.closed, Tcp.alive, Tcp.greeting = false, false, false
+
 function Tcp:connect_error(code)
   if code ~= "ETIMEDOUT" then return network.error(self.name, code) end
   return Error.new("timeout", ("no connection within %g s"):format(self.connect_timeout), { bus = self.name, code = code })
@@ -148,7 +154,7 @@ function Tcp:accept(bytes)
   self.size = self.size + #bytes
   if self.greeting then return end
   self.path:received(#bytes, runtime.now())
-  self.silent_since, self.patience, self.alive = nil, self.probe, true
+  self.silent_since, self.patience, self.alive = nil, nil, true
   self.backoff:worked()
 end
 
@@ -202,8 +208,9 @@ end
 function Tcp:doubt()
   if not self.socket or self.probe == 0 or not self.silent_since then return end
   local silence = runtime.now() - self.silent_since
-  if silence < self.patience then return end
-  self.patience = math.min(PATIENCE, self.patience * 2)
+  local patience = self.patience or self.probe
+  if silence < patience then return end
+  self.patience = math.min(PATIENCE, patience * 2)
   self.alive = true -- it connects: no reason to wait before the next attempt
   self:disconnect(Error.new("closed", ("no byte came for %.0f s: connection given up"):format(silence), { bus = self.name }))
 end
@@ -275,19 +282,14 @@ function M.new(class, parsed, options)
     name = network.name(parsed.scheme, parsed.host, parsed.port),
     host = parsed.host,
     port = parsed.port,
-    gap = options.gap or 0.5,
     baudrate = baudrate,
-    path = Path.new(baudrate), fixed = options.margin ~= nil, margin = options.margin, held = 0,
-    connect_timeout = (options.connect_timeout or 5) * (options.delay_ratio or 1),
-    keepalive = options.keepalive or 30, keepalive_interval = options.keepalive_interval or 10,
-    keepalive_count = options.keepalive_count or 3,
-    probe = options.probe or 10,
-    banner = options.banner or 0.2,
+    path = Path.new(baudrate), margin = options.margin, held = 0,
     backoff = Backoff.new(options.backoff, options.backoff_limit),
     received = {}, size = 0, news = runtime.event(),
-    closed = false,
   }, class)
-  self.patience = self.probe
+  for _, setting in ipairs(SETTINGS) do self[setting] = options[setting] end
+  if options.delay_ratio and options.delay_ratio ~= 1 then self.connect_timeout = self.connect_timeout * options.delay_ratio end
+  self.fixed = options.margin and true or nil
   self:learn()
   return self
 end
