@@ -154,6 +154,7 @@ build = {
     ["mbus.request"] = "lua/mbus/request.lua",
     ["mbus.runtime"] = "lua/mbus/runtime.lua",
     ["mbus.sandbox"] = "lua/mbus/sandbox/init.lua",
+    ["mbus.sandbox.library"] = "lua/mbus/sandbox/library.lua",
     ["mbus.sandbox.pattern"] = "lua/mbus/sandbox/pattern.lua",
     ["mbus.security"] = "lua/mbus/security.lua",
     ["mbus.simulator"] = "lua/mbus/simulator/init.lua",

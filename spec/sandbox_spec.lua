@@ -168,10 +168,11 @@ describe("a script in the sandbox", function()
     fails([[return (("("):rep(20000)):find(("%b()"):rep(3))]], "takes too long")
     fails([[return (("a"):rep(500000)):find(("a"):rep(250000) .. "b", 1, true)]], "instructions")
     fails([[table.move({}, 1, math.maxinteger - 1, 2)]], "instructions")
-    fails([[table.insert(setmetatable({}, { __len = function() return 1 << 60 end }), 1, 1)]], "__len")
-    fails([[table.concat(setmetatable({}, { __len = function() return 1 << 60 end }))]], "invalid value")
+    fails([[table.insert(setmetatable({}, { __len = function() return 1 << 60 end }), 1, 1)]], "instructions")
+    fails([[table.concat(setmetatable({}, { __len = function() return 1 << 60 end }))]], "instructions")
     works([[return ("").rep("", 1 << 60)]], "")
     fails([[return ("").rep("", 1 << 60, "x")]], "too large")
+    fails([[return (("b"):rep(200000)):find("[" .. ("a"):rep(200000) .. "]*c")]], "takes too long") -- by looking at the pattern
     fails([[return ("x"):find("[a")]], "malformed")
     fails([[return ("x"):find("%")]], "malformed")
   end)
@@ -199,7 +200,7 @@ describe("a script in the sandbox", function()
     peak "local t, y = {}, ('y'):rep(500000) for i = 1, 1000 do t[i] = y end return table.concat(t)"
     peak "local y = ('y'):rep(500000) return ('%s%s%s%s%s%s'):format(y, y, y, y, y, y)"
     peak "return string.pack('c2000000000', 'x')"
-    peak "local function f(n) return { f(n + 1) } end return f(1)"
+    peak("local function f(n) return { f(n + 1) } end return f(1)", "a table or the stack gets too long: more than 64 KiB")
     peak "while true do pcall(function() local s = 'x' while true do s = s .. s end end) end"
   end)
 
@@ -209,7 +210,7 @@ describe("a script in the sandbox", function()
       "local s = (' '):rep(4e6) .. '1' while true do local x = s + 0 end",
       "local a, b = ('x'):rep(2e6) .. 'a', ('x'):rep(2e6) .. 'b' while true do local x = a < b end",
       "local a, b = ('x'):rep(1e6) .. 'a', ('x'):rep(1e6) .. 'b' local t = {} for i = 1, 20000 do t[i] = i % 2 == 0 and a or b end table.sort(t)",
-      "local t = {} for i = 1, 60000 do t['k' .. i] = 1 end for k in pairs(t) do t[k] = nil end while true do next(t) end",
+      "local t = {} for i = 1, 16000 do t['k' .. i] = 1 end for k in pairs(t) do t[k] = nil end while true do next(t) end",
       "local s = ('x'):rep(3e6) while true do utf8.len(s) string.packsize(s) tonumber(s) end",
       "local kept = {} for i = 1, 60000 do kept[i] = {} end while true do local t = { {}, {}, {}, {} } end",
       "while true do ('x'):rep(1e6):gsub('x', pcall) end",
@@ -217,6 +218,117 @@ describe("a script in the sandbox", function()
     } do
       fails(source, "it takes too long", short)
     end
+  end)
+
+  -- A look-up that takes C two thousand steps.
+  local CHAIN = "local t = {} for i = 1, 1990 do t = setmetatable({}, { __index = t, __newindex = t }) end "
+  -- A list whose middle is asked from there.
+  local HOLES = CHAIN .. "local l = {} for i = 1, 30000 do l[i] = 1 end for i = 2, 29999 do l[i] = nil end setmetatable(l, { __index = t }) "
+  -- A number that takes long to read, many times.
+  local SLOW = "local s, t = (' '):rep(2e6) .. '1', {} for i = 1, 15000 do t[i] = s end "
+
+  it("cannot hang in C by what C asks at every step", function()
+    local short = { instructions = 1e12, seconds = 0.1, memory = 8 << 20 }
+    for _, source in ipairs {
+      CHAIN .. "table.move(t, 1, 4000000, 1, {})", CHAIN .. "table.move({}, 1, 4000000, 1, t)",
+      CHAIN .. "return table.unpack(t, 1, 30000)", CHAIN .. "return (('x'):rep(1000000):gsub('x', t))",
+      HOLES .. "while true do table.insert(l, 1, 5) end", HOLES .. "while true do table.remove(l, 1) end",
+      HOLES .. "while true do pcall(table.concat, l) end", HOLES .. "while true do pcall(table.sort, l, math.type) end",
+      "local t = {} for i = 1, 30000 do t[i] = string.char end while true do table.sort(t, pcall) end",
+      "while true do ('x'):rep(4e6):gsub('x', pcall) end",
+    } do
+      fails(source, "it takes too long", short)
+    end
+  end)
+
+  it("cannot hang in C by arguments that are long", function()
+    local short = { instructions = 5e6, seconds = 0.1, memory = 8 << 20 }
+    for _, source in ipairs { "math.max(table.unpack(t))", "math.min(table.unpack(t))", "string.char(table.unpack(t))",
+      "utf8.char(table.unpack(t))", "string.pack(('b'):rep(15000), table.unpack(t))", "string.format(('%d'):rep(15000), table.unpack(t))",
+      "for i = 1, 1000 do string.format(('%.1s'):rep(15000), table.unpack(t)) end" } do
+      fails(SLOW .. source, "it takes too long", short)
+    end
+  end)
+
+  it("cannot hang the compiler", function()
+    local short = { instructions = 5e6, seconds = 0.1, memory = 8 << 20 }
+    local names = {}
+    for i = 1, 190 do names[i] = "v" .. i end
+    local many = "local " .. table.concat(names, ",") .. " local function f() "
+    for _, text in ipairs { "local a return " .. ("a and "):rep(300000) .. "a", "local a if a then " .. ("elseif a then "):rep(100000) .. "end",
+      many:rep(150) .. ("x=x "):rep(200000) .. ("end "):rep(150) } do
+      local began = os.clock()
+      local chunk, err = sandbox.new(short):load(text, "script")
+      assert.is_nil(chunk)
+      assert.matches("it takes too long", err)
+      assert.is_true(os.clock() - began < 2 * slowness)
+    end
+    fails("return load('local a return ' .. ('a and '):rep(300000) .. 'a')", "it takes too long", short)
+  end)
+
+  it("cannot hang in one instruction", function()
+    fails("local t = {} setmetatable(t, { __call = t }) t()", "__call is a function here")
+    fails("local mt = {} local t = setmetatable({}, mt) mt.__call = t t()", "attempt to call a table value")
+    -- keys that are far apart until the table grows, and then collide
+    fails("local t, m = {}, (1 << 17) - 1 for i = 1, 65537 do t[i * m] = true end", "a table or the stack gets too long",
+      { memory = 8 << 20 })
+    fails("local t, m = {}, (1 << 15) - 1 for i = 1, 16385 do t[i * m] = true end while true do end", "a table or the stack",
+      { memory = 8 << 20 })
+    fails("local t, m = {}, (1 << 14) - 1 for i = 1, 8193 do t[i * m] = true end while true do end", "instructions", { memory = 8 << 20 })
+    local ok, depth = run("local function f(n) return n == 0 and 0 or 1 + f(n - 1) end return f(4000)", { memory = 8 << 20 })
+    assert.same({ true, 4000 }, { ok, depth })
+  end)
+
+  it("cannot hang the collector, now or later", function()
+    fails("setmetatable({}, { __mode = 'k' })", "__mode is v or kv here")
+    local box = sandbox.new()
+    assert(box:run(assert(box:load([=[local mt, keys = {}, {}
+      weak = setmetatable({}, mt)
+      mt.__mode = "k"
+      for i = 1, 16000 do keys[i] = {} end
+      for i = 16000, 2, -1 do
+        local j = math.random(i)
+        keys[i], keys[j] = keys[j], keys[i]
+      end
+      first = keys[1]
+      for i = 1, 15999 do weak[keys[i]] = keys[i + 1] end]=], "script"))))
+    local began = os.clock()
+    collectgarbage()
+    assert.is_true(os.clock() - began < 0.5 * slowness)
+    works("local t = setmetatable({}, { __mode = 'v' }) t[1] = 5 return t[1], getmetatable(t).__mode", 5, "v")
+  end)
+
+  it("gets its errors at its own line", function()
+    for source, message in pairs {
+      ["local x = 1\nlocal y = ('x'):rep(1 << 40)"] = "script:2: resulting string too large",
+      ["\n\nlocal x = string.format('%d', 'x')"] = "script:3: bad argument #2 to ",
+      ["local x = ('x'):gsub('x', '%2')"] = "script:1: invalid capture index",
+      ["local x = ('x'):gsub('x', function() error('mine') end)"] = "script:1: mine",
+      ["local x = ('x'):gsub('x', function() error('mine', 0) end)"] = "^mine$",
+      ["local x = table.concat({ {} })"] = "script:1: invalid value %(table%) at index 1 in table",
+      ["table.sort({ 1, 'x' })\nlocal x"] = "^script:1: attempt to compare",
+      ["table.sort({ 1, 2 }, function() error('mine', 0) end)\nlocal x"] = "^mine$",
+      ["table.sort(setmetatable({ 1, 'x' }, {}))\nlocal x"] = "^script:1: attempt to compare",
+      ["table.insert(setmetatable({}, {}), 5, 5)\nlocal x"] = "script:1: bad argument #2 to ",
+      ["table.sort({ 3, 1, 2, 5, 4, 7, 6 }, function() return true end)\nlocal x"] = "script:1: invalid order function",
+      ["table.insert({}, 5, 5)\nlocal x"] = "script:1: bad argument #2 to ", ["local x = math.max(1, 'x')"] = "script:1: attempt to compare number with string",
+      ["table.insert(nil, 5)\nlocal x"] = "script:1: bad argument #1 to 'insert'", ["local x = tonumber()"] = "script:1: bad argument #1 to " } do
+      fails(source, message)
+    end
+  end)
+
+  it("has lists with metatables as elsewhere", function()
+    works([[local t = setmetatable({ 3, 1, 2 }, { __index = table }) t:insert(5) t:insert(1, 4) t:sort()
+      return t:concat(","), t:remove(), t:remove(1), #t, t:unpack()]], "1,2,3,4,5", 5, 1, 3, 2, 3, 4)
+    works([[local log = {} local t = setmetatable({}, { __index = function(_, i) return i <= 3 and i * 10 or nil end, __len = function() return 3 end,
+      __newindex = function(_, k, v) log[#log + 1] = k .. "=" .. v end }) table.insert(t, 7)
+      return table.concat(t, "+"), log[1], table.concat(t, "", 2, 3), select("#", table.unpack(t)), table.concat(table.move(t, 1, 3, 2, { 9 }), " ")]],
+      "10+20+30", "4=7", "2030", 3, "9 10 20 30")
+    works([[local t = setmetatable({ 1, 2, 3 }, {})
+      table.move(t, 1, 3, 2) local a = table.concat(t, " ") table.move(t, 2, 4, 1) return a, table.concat(t, " ")]], "1 1 2 3", "1 2 3 3")
+    works([[local C = {} C.__index = C function C.new() return setmetatable({}, C) end function C:get() return 5 end C.__tostring = function() return "C" end
+      local one = C.new() return one:get(), tostring(one), getmetatable(one) == C, C.new() == C.new()]], 5, "C", true, false)
+    works([[return ("abc"):gsub("%w", setmetatable({}, { __index = function(_, k) return k:upper() end }))]], "ABC", 3)
   end)
 
   it("may make garbage", function()

@@ -47,7 +47,7 @@ describe("the sources", function()
         end
       end
     end
-    assert.same({ "lua/mbus/sandbox/init.lua" }, users '[(%s]load, text, .-"t"')
+    assert.same({ "lua/mbus/sandbox/init.lua" }, users '[(%s]load, reader%(text%), .-"t"')
   end)
 end)
 

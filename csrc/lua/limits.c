@@ -1,14 +1,16 @@
 /* limits.c - the Lua module mbus.limits: calls a function with an end to its instructions, time and memory.
  *
  *   limits.call(instructions, seconds, bytes, fn, ...)
- *       true, results... | false, error | false, place, what was exceeded: "instructions", "seconds" or "memory"
+ *       true, results... | false, error | false, place, what was exceeded: "instructions", "seconds", "memory" or
+ *       "table", where one, or the stack, takes more than a sixteenth of it
  *   limits.charge(n)          inside: counts as n instructions; outside of any call it does nothing
+ *   limits.weigh(...)         charges what C needs to go through the strings among these
  *   limits.outside(fn, ...)   inside: as pcall, with the limits at rest, for functions that a sandbox lends
  *
  * Memory is limited where it is taken, in the allocator of the state, so that not one byte more is had in however clever a
  * way. Instructions are counted by a hook on a thread of its own; bytes that are taken count, too, so that one instruction
- * that copies a megabyte is not cheap. Whoever has broken a limit is stopped at every single instruction from there on, and
- * so cannot catch it. The function cannot yield.
+ * that copies a megabyte is not cheap; where it takes many, there is a look at the clock. Whoever has broken a limit is
+ * stopped at every single instruction from there on, and so cannot catch it. The function cannot yield.
  */
 #include <stddef.h>
 #include <stdio.h>
@@ -18,11 +20,14 @@
 #include <lua.h>
 
 enum {
-    STEP = 100,   /* instructions between two looks */
-    COPIED = 1024 /* bytes that are taken in the time of one instruction */
+    STEP = 100,    /* instructions between two looks */
+    COPIED = 1024, /* bytes that are taken in the time of one instruction */
+    SCANNED = 64,  /* bytes that are looked at in the time of one instruction */
+    LARGE = 16384, /* bytes that are not taken without a look at the clock */
+    TABLES = 16    /* the part of the memory that one hash part may have */
 };
 
-typedef enum { NOTHING, INSTRUCTIONS, SECONDS, MEMORY } limit;
+typedef enum { NOTHING, INSTRUCTIONS, SECONDS, MEMORY, TABLE } limit;
 
 typedef struct limiter {
     lua_Alloc alloc; /* of the state, and what belongs to it */
@@ -32,7 +37,7 @@ typedef struct limiter {
     clock_t began;
     size_t bytes, taken, refused;
     size_t enough; /* taken, to collect what is garbage among it */
-    int outside, collecting;
+    int outside, collecting, boxed;
     limit broken;
     char place[LUA_IDSIZE + 16]; /* "file:line: " of whoever was stopped */
 } limiter;
@@ -54,16 +59,36 @@ static int is_over(const limiter *l)
 }
 
 /* Lua collects what it can and asks once more. That takes time, so that it is not done for ever. */
-static void *refuse(limiter *l, size_t size)
+static void *refuse(limiter *l, size_t size, limit why)
 {
     if (l->collecting)
         return NULL;
-    if (l->refused == size)
-        stop(l, MEMORY);
-    else if (is_over(l))
+    if (is_over(l))
         stop(l, SECONDS);
+    else if (l->refused == size)
+        stop(l, why);
     l->refused = size;
     return NULL;
+}
+
+/* Keys can be made to collide, and a hash part that grows puts all of them into the new one, in a single instruction: the
+ * time is the square of their number. A hash part is a new block without a type, as is a longer stack, which has no business
+ * to be endless either; so are buffers, but those follow a userdata. */
+static int is_table(limiter *l, const void *block, size_t old)
+{
+    int boxed = l->boxed;
+
+    l->boxed = block == NULL && old == LUA_TUSERDATA;
+    return block == NULL && old == 0 && !boxed;
+}
+
+static limit judge(const limiter *l, size_t more, int table)
+{
+    if (more > l->bytes || l->taken > l->bytes - more)
+        return MEMORY;
+    if (table && more > l->bytes / TABLES)
+        return TABLE;
+    return more >= LARGE && is_over(l) ? SECONDS : NOTHING;
 }
 
 /* Less is never refused: Lua relies on it. It may be of what was there before the call, hence the comparison. */
@@ -73,10 +98,12 @@ static void *limited(void *ud, void *block, size_t old, size_t size)
     size_t had = block != NULL ? old : 0; /* without a block `old` is a type */
     size_t more = size > had ? size - had : 0, less = had > size ? had - size : 0;
     size_t copied = more / COPIED;
+    int table = more > 0 && is_table(l, block, old);
+    limit why = more > 0 && !l->outside ? judge(l, more, table) : NOTHING;
     void *result;
 
-    if (more > 0 && !l->outside && (more > l->bytes || l->taken > l->bytes - more))
-        return refuse(l, size);
+    if (why != NOTHING)
+        return refuse(l, size, why);
     result = l->alloc(l->ud, block, old, size);
     if (result == NULL && size > 0)
         return NULL;
@@ -148,16 +175,33 @@ static void look(lua_State *L, lua_Debug *ar)
 }
 
 /* The caller, a function of the sandbox, is stopped in its next instruction. */
-static int charge(lua_State *L)
+static void pay(lua_State *L, lua_Number instructions)
 {
     limiter *l = current(L);
-    lua_Number n = luaL_checknumber(L, 1);
 
     if (l == NULL || l->outside)
-        return 0;
-    l->used += n > 0 ? n : 0;
+        return;
+    l->used += instructions > 0 ? instructions : 0;
     if (l->used > l->instructions)
         stop(l, INSTRUCTIONS);
+    else if (is_over(l))
+        stop(l, SECONDS);
+}
+
+static int charge(lua_State *L)
+{
+    pay(L, luaL_checknumber(L, 1));
+    return 0;
+}
+
+static int weigh(lua_State *L)
+{
+    lua_Number bytes = 0;
+
+    for (int i = lua_gettop(L); i > 0; i--)
+        if (lua_type(L, i) == LUA_TSTRING)
+            bytes += (lua_Number)lua_rawlen(L, i);
+    pay(L, bytes / SCANNED);
     return 0;
 }
 
@@ -200,7 +244,7 @@ static void run(lua_State *L, limiter *l, int arguments, int *status, int *resul
 
 static int fail(lua_State *L, limit broken, const char *message)
 {
-    static const char *const names[] = { NULL, "instructions", "seconds", "memory" };
+    static const char *const names[] = { NULL, "instructions", "seconds", "memory", "table" };
 
     lua_pushboolean(L, 0);
     lua_pushstring(L, message);
@@ -241,9 +285,14 @@ int luaopen_mbus_limits(lua_State *L);
 int luaopen_mbus_limits(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "call", call }, { "charge", charge }, { "outside", outside }, { NULL, NULL },
+        { "call", call }, { "charge", charge }, { "weigh", weigh }, { "outside", outside }, { NULL, NULL },
     };
 
+    luaL_Buffer buffer;
+
+    /* The first buffer that is not on the stack makes its metatable, behind its userdata: not within a call. */
+    luaL_buffinitsize(L, &buffer, 2 * LUAL_BUFFERSIZE);
+    luaL_pushresultsize(&buffer, 0);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -12,12 +12,16 @@ local limits = {}
 ---@param fn function
 ---@param ... any
 ---@return boolean ok
----@return any ...  results; the error; or "file:line: " and what was exceeded: "instructions", "seconds" or "memory"
+---@return any ...  results; the error; or "file:line: " and what was exceeded: "instructions", "seconds", "memory" or "table"
 function limits.call(instructions, seconds, bytes, fn, ...) end
 
 ---Counts as so many instructions in the innermost call that is under way, if any is.
 ---@param n number
 function limits.charge(n) end
+
+---Counts what functions of C need to go through the strings among these.
+---@param ... any
+function limits.weigh(...) end
 
 ---Calls a function of the host, with the limits at rest; memory is counted, though not refused.
 ---@param fn function

@@ -6,20 +6,18 @@
 ---    local ok, result = box:run(chunk, ...)
 ---
 ---Nothing of the host is reachable from inside: libraries are copies, metatables are those that the script has set itself,
----and the methods of strings are the script's own `string` while it runs. mbus.limits holds the limits; what is left to do
----here are the functions of C that would run for long without an instruction or a byte.
+---and the methods of strings are the script's own `string` while it runs. mbus.limits holds the limits, and
+---mbus.sandbox.library what C must not do for long. A metatable is copied when it is set: what it gets later has no effect.
 local limits = require "mbus.limits"
-local pattern = require "mbus.sandbox.pattern"
+local library = require "mbus.sandbox.library"
 
 -- No methods of strings in what scripts call: while they run those are their own.
-local charge = limits.charge
-local find, format = string.find, string.format
+local charge, plain = limits.charge, library.plain
+local find, format, sub = string.find, string.format, string.sub
 
 local M = {}
 
 local INSTRUCTIONS, SECONDS, MEMORY = 5000000, 2, 8 << 20
-local STEEP = 3e7 -- steps of a pattern, a part of a second
-local SCANNED = 64 -- bytes that C looks at in the time of one instruction
 
 ---@class mbus.Sandbox
 ---@field env table       globals of the script
@@ -32,45 +30,46 @@ local methods = debug.getmetatable("")
 
 -- ------------------------------------------------------------------ base
 
-local function plain(name, value, wanted, position)
-  if type(value) == wanted or wanted == "string" and type(value) == "number" then return value end
-  local got = value == nil and "no value" or type(value)
-  error(format("bad argument #%d to '%s' (%s expected, got %s)", position, name, wanted, got), 3)
-end
-
-local own = setmetatable({}, { __mode = "k" }) -- metatables of scripts: all others are none of their business
-
-local base = {}
+local base = { tonumber = library.tonumber }
 for _, name in ipairs { "assert", "error", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget", "rawlen", "rawset", "select",
   "tostring", "type" } do
   base[name] = _G[name]
 end
 
--- These go through a text that they do not copy.
-local function charged(fn)
-  return function(text, ...)
-    if type(text) == "string" then charge(#text // SCANNED) end
-    return fn(text, ...)
-  end
+-- What a metatable may say. Not __gc: a finalizer runs whenever the collector likes, where no limit holds.
+local EVENTS = { "__add", "__band", "__bnot", "__bor", "__bxor", "__call", "__close", "__concat", "__div", "__eq", "__idiv",
+  "__index", "__le", "__len", "__lt", "__metatable", "__mod", "__mode", "__mul", "__name", "__newindex", "__pairs", "__pow",
+  "__shl", "__shr", "__sub", "__tostring", "__unm" }
+
+local MINE = {} -- in a copy: what it was copied from
+
+local function copy_of(metatable)
+  if rawget(metatable, "__gc") ~= nil then error("__gc is not allowed here", 3) end
+  local result = { [MINE] = metatable }
+  for _, event in ipairs(EVENTS) do result[event] = rawget(metatable, event) end
+  -- Each turn of what is called puts all its arguments one further.
+  if result.__call ~= nil and type(result.__call) ~= "function" then error("__call is a function here", 3) end
+  -- A chain from weak key to weak key takes the collector the square of its length.
+  if result.__mode ~= nil and not find(tostring(result.__mode), "v", 1, true) then error("__mode is v or kv here", 3) end
+  return result
 end
 
-base.tonumber = charged(tonumber)
+-- All other metatables are none of a script's business.
+local function is_own(metatable) return metatable ~= nil and rawget(metatable, MINE) ~= nil end
 
 function base.getmetatable(value)
-  local metatable = type(value) == "table" and debug.getmetatable(value)
-  if not metatable or not own[metatable] then return nil end
-  return getmetatable(value)
+  local metatable = type(value) == "table" and debug.getmetatable(value) or nil
+  if not is_own(metatable) then return nil end
+  if metatable.__metatable ~= nil then return metatable.__metatable end
+  return metatable[MINE]
 end
 
 function base.setmetatable(value, metatable)
   plain("setmetatable", value, "table", 1)
   if metatable ~= nil then plain("setmetatable", metatable, "table", 2) end
-  -- A finalizer runs whenever the collector likes, where no limit holds.
-  if metatable and rawget(metatable, "__gc") ~= nil then error("__gc is not allowed here", 2) end
-  if debug.getmetatable(value) and not own[debug.getmetatable(value)] then error("cannot change a protected metatable", 2) end
-  setmetatable(value, metatable)
-  if metatable then own[metatable] = true end
-  return value
+  local before = debug.getmetatable(value)
+  if before and not (is_own(before) and before.__metatable == nil) then error("cannot change a protected metatable", 2) end
+  return setmetatable(value, metatable and copy_of(metatable))
 end
 
 -- A message handler of C's xpcall would run where the hook does not reach.
@@ -89,6 +88,18 @@ local function pieces(read)
   return table.concat(parts)
 end
 
+local PIECE = 128 -- bytes
+
+-- Source for the compiler, in pieces: some of what can be written takes it the square of the length, and nobody looks meanwhile.
+local function reader(text)
+  local at = 1 - PIECE
+  return function()
+    at = at + PIECE
+    charge(PIECE)
+    return sub(text, at, at + PIECE - 1)
+  end
+end
+
 -- What belongs to one box.
 local function add_base(box, env)
   env._G, env._VERSION = env, _VERSION
@@ -100,8 +111,7 @@ local function add_base(box, env)
     end
     if type(chunk) == "function" then chunk = pieces(chunk) end
     chunk = tostring(plain("load", chunk, "string", 1))
-    charge(#chunk)
-    return load(chunk, name == nil and "=(load)" or name, "t", environment)
+    return load(reader(chunk), name == nil and "=(load)" or name, "t", environment)
   end
   function env.print(...)
     local parts = table.pack(...)
@@ -110,103 +120,13 @@ local function add_base(box, env)
   end
 end
 
--- ------------------------------------------------------------------ strings
-
-local strings = {}
-for name, fn in pairs(string) do strings[name] = fn end
-strings.dump = nil
-
--- string.rep counts to `count` even where nothing is repeated.
-function strings.rep(text, count, separator)
-  plain("rep", text, "string", 1)
-  if #tostring(text) + #tostring(separator or "") == 0 then return "" end
-  return string.rep(text, count, separator)
-end
-
-local function guard(text, wanted, everywhere)
-  local cost = pattern.cost(text, wanted, everywhere)
-  if not cost then error("malformed pattern", 3) end
-  if cost > STEEP then error("this pattern takes too long on a text of this length", 3) end
-  charge(cost // 16)
-end
-
-for _, name in ipairs { "find", "match", "gmatch", "gsub" } do
-  local fn = string[name]
-  strings[name] = function(text, wanted, third, fourth, ...)
-    text, wanted = tostring(plain(name, text, "string", 1)), tostring(plain(name, wanted, "string", 2))
-    if name == "find" and fourth then
-      charge(#text * (#wanted + 1) // 1024)
-    else
-      guard(text, wanted, name == "gmatch")
-    end
-    return fn(text, wanted, third, fourth, ...)
-  end
-end
-
-for _, name in ipairs { "unpack", "packsize", "format" } do strings[name] = charged(string[name]) end
-
--- ------------------------------------------------------------------ tables
-
--- Loops of C over a table run as long as its length says, and a metamethod can say anything.
-local function honest(name, value)
-  plain(name, value, "table", 1)
-  local metatable = debug.getmetatable(value)
-  if metatable and rawget(metatable, "__len") ~= nil then error(name .. ": not for a table with __len", 3) end
-  return value
-end
-
-local tables = { pack = table.pack, concat = table.concat }
-
-function tables.insert(list, ...)
-  honest("insert", list)
-  if select("#", ...) > 1 then charge(rawlen(list) // 4) end
-  return table.insert(list, ...)
-end
-
-function tables.remove(list, ...)
-  honest("remove", list)
-  if select("#", ...) > 0 then charge(rawlen(list) // 4) end
-  return table.remove(list, ...)
-end
-
--- Long strings take their time to compare: there is a look between any two if the comparison is Lua.
-local less = load("local a, b = ... return a < b", "=sort")
-
-function tables.sort(list, comparison)
-  honest("sort", list)
-  return table.sort(list, comparison == nil and less or comparison)
-end
-
-function tables.unpack(list, first, last)
-  local from, to = first or 1, last or type(list) == "table" and rawlen(list)
-  if type(from) == "number" and type(to) == "number" then charge((to - from) / 16) end
-  return table.unpack(list, first, last)
-end
-
-function tables.move(from, first, last, at, to)
-  charge(math.max(0, (last - first) // 1))
-  return table.move(from, first, last, at, to)
-end
-
--- ------------------------------------------------------------------ numbers and text
-
-local numbers = {}
-for name, value in pairs(math) do numbers[name] = value end
-numbers.randomseed = function() end -- the generator is the host's, too
-
-local texts = {}
-for name, value in pairs(utf8) do texts[name] = value end
-for _, name in ipairs { "len", "offset", "codepoint" } do texts[name] = charged(utf8[name]) end
-
-local LIBRARIES = { string = strings, table = tables, math = numbers, utf8 = texts }
-
 local function environment(box)
   local env = {}
   for name, fn in pairs(base) do env[name] = fn end
   add_base(box, env)
-  for library, content in pairs(LIBRARIES) do
-    env[library] = {}
-    for name, value in pairs(content) do env[library][name] = value end
+  for name, content in pairs(library.libraries) do
+    env[name] = {}
+    for key, value in pairs(content) do env[name][key] = value end
   end
   return env
 end
@@ -270,6 +190,9 @@ local function exceeded(box, what)
     return format("it takes too long: more than %.14g instructions in one call: endless loop?", most.instructions)
   end
   if what == "seconds" then return format("it takes too long: more than %g s of processor time in one call", most.seconds) end
+  if what == "table" then
+    return format("a table or the stack gets too long: more than %d KiB of memory: endless recursion?", most.memory // 1024 // 16)
+  end
   return format("what it makes gets too long: more than %d KiB of memory", most.memory // 1024)
 end
 
@@ -278,7 +201,7 @@ local HERE = debug.getinfo(1, "S").short_src:match("^(.-)[^/\\]*$")
 -- Errors of a script may be anything; what it made itself is not asked for a text.
 local function text_of(err)
   local metatable = type(err) == "table" and debug.getmetatable(err)
-  if type(err) == "string" or type(err) == "number" or metatable and not own[metatable] then return tostring(err) end
+  if type(err) == "string" or type(err) == "number" or metatable and not is_own(metatable) then return tostring(err) end
   return ("an error that is no text, but a %s"):format(type(err))
 end
 
@@ -348,7 +271,7 @@ end
 ---@return string? message  with the line
 function Sandbox:load(text, name)
   text = text:gsub("^\xEF\xBB\xBF", ""):gsub("^#[^\n]*", "")
-  local ok, chunk, message = self:run(load, text, "=" .. name, "t", self.env)
+  local ok, chunk, message = self:run(load, reader(text), "=" .. name, "t", self.env)
   if not ok then return nil, format("%s: %s", name, chunk) end
   return chunk, message
 end

@@ -64,8 +64,12 @@ end
 ---@param text string
 ---@param pattern string
 ---@param everywhere? boolean  "^" at its beginning is no anchor
+---@param enough? number       of steps, above which nobody cares how many
 ---@return number? steps  nil: the pattern is malformed
-function M.cost(text, pattern, everywhere)
+function M.cost(text, pattern, everywhere, enough)
+  -- To look for runs takes as long, too.
+  local least = (#text + 1) * (#pattern + 1)
+  if enough and least > enough then return least end
   local anchored = not everywhere and sub(pattern, 1, 1) == "^"
   if anchored then pattern = sub(pattern, 2) end
   local starts = anchored and 1 or #text + 1
