@@ -102,6 +102,26 @@ describe("the export of a BACRouter", function()
     assert.equal(3.5, scaled("1, offset=0.5", 3))
   end)
 
+  -- What the transformation makes of a record.
+  local function value_of(tag, value, record)
+    local config = assert(decode(bus { fcdevices = { { tag = "addr=1", fcpoints = { { tag = tag } } } } }))
+    return config.connections[1].bindings[1].transformation[1].f(value, { record = record })
+  end
+
+  it("does not wrap around", function()
+    assert.equal(2e19, value_of("id=0, scale=4", nil, { raw = 5000000000000000000 }))
+    assert.equal(-2e19, value_of("id=0, scale=-4", nil, { raw = 5000000000000000000 }))
+    assert.equal(math.maxinteger, value_of("id=0", nil, { raw = math.maxinteger }))
+    assert.equal(math.mininteger, value_of("id=0, offset=0", nil, { raw = math.mininteger }))
+    assert.equal(4611686018427387905, value_of("id=0, scale=1", nil, { raw = 4611686018427387905 }))
+  end)
+
+  it("means numbers, and says what else a record is", function()
+    assert.has_error(function() value_of("id=0", "2024-09-10 22:33", { type = "datetime" }) end,
+      "the record is no number, but a datetime: 2024-09-10 22:33")
+    assert.has_error(function() value_of("id=0", nil, { type = "number" }) end, "the record has no value")
+  end)
+
   it("may be one bus, an array, or have a list of them", function()
     local two = { bus(), bus { name = "B" } }
     for _, document in ipairs { two, { buses = two } } do
@@ -170,6 +190,47 @@ describe("the export of a BACRouter", function()
     end
     local _, err = decode(bus { type = 2, server = "a\1b:502" }, "x.json")
     assert.matches("server: host:port is needed", err.problems[1])
+  end)
+
+  it("may hold null for what is not there, but not for a device or a point", function()
+    local text = [[{"name":null,"type":1,"resource":"A","baudrate":null,"parity":null,"tag":null,"description":null,"script":null,
+      "fcdevices":[{"name":null,"enable":null,"tag":"addr=1","fcpoints":[%s{"name":null,"tag":"id=1","object_type":null}]}]}]]
+    local connection = assert(import.decode(text:format "")).connections[1]
+    assert.same({ "bus 1", 1 }, { connection.name, #connection.bindings })
+    assert.equal("device 1.point 1", connection.bindings[1].name)
+    assert.equal("a", assert(import.buses(text:format ""))[1].devices[1].points[1].obj_type)
+    for _, read in ipairs { import.decode, import.buses } do
+      local config, err = read(text:format "null,")
+      assert.is_nil(config)
+      assert.matches('device "device 1": fcpoints[1]: an object is needed, not null', err.problems[1], 1, true)
+      config, err = read [[{"fcdevices":{"a":{"tag":"addr=1"}}}]]
+      assert.is_nil(config)
+      assert.matches('bus "bus 1": fcdevices: an array is needed, not an object', err.problems[1], 1, true)
+    end
+  end)
+
+  it("may have what is disabled unfinished", function()
+    local devices = { { name = "new", enable = false, tag = "", fcpoints = { { name = "p", tag = "" } } },
+      { name = "M", tag = "addr=5", fcpoints = { { name = "E", tag = "id=1" }, { name = "new", enable = false, tag = "scale=1" } } } }
+    local config = assert(decode(bus { fcdevices = devices }))
+    assert.same({ 1, "M.E" }, { #config.connections[1].bindings, config.connections[1].bindings[1].name })
+    assert(mbus.gateway(config))
+    devices[1].tag = "addr=”5”" -- but what is there is right
+    assert.matches("typographic quote", select(2, decode(bus { fcdevices = devices })).problems[1])
+  end)
+
+  it("commands no terminal", function()
+    local evil = "\27[2J\7\u{9B}31m"
+    local _, err = decode(bus { name = evil, resource = evil .. "\n", tag = evil .. "=1",
+      fcdevices = { { name = evil, tag = "addr=" .. evil, fcpoints = { { name = evil, tag = "id='" .. evil .. "'", object_type = evil } } } } })
+    assert.equal(4, #err.problems)
+    for _, problem in ipairs(err.problems) do
+      assert.is_nil(problem:find("[%c]"), problem)
+      assert.is_nil(problem:find("\u{9B}", 1, true), problem)
+    end
+    assert.matches([[bus "\x1B[2J\x07\x9B31m": tag '\x1B[2J]], err.problems[1], 1, true)
+    local config = assert(decode(bus { name = "A" .. evil }))
+    assert.is_nil(config.connections[1].name:find "[%c\u{9B}]")
   end)
 
   it("that is none is refused, whatever it is", function()

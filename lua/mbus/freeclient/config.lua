@@ -72,6 +72,20 @@ local TAGS = {
 
 -- ------------------------------------------------------------------ the document
 
+-- Kept apart from what is not there: a list would end at it.
+local NULL = {}
+
+local function is_object(value) return (getmetatable(value) or {}).__jsontype == "object" end
+
+-- A null in an object is nothing, in a list it is an item.
+local function without_nulls(value)
+  if type(value) ~= "table" or value == NULL then return value end
+  for key, item in pairs(value) do
+    if item == NULL and is_object(value) then value[key] = nil else without_nulls(item) end
+  end
+  return value
+end
+
 ---@class mbus.freeclient.Import
 ---@field problems string[]
 ---@field ports table<string, string>
@@ -79,7 +93,9 @@ local TAGS = {
 local Import = {}
 Import.__index = Import
 
-function Import:add(place, ...) self.problems[#self.problems + 1] = place .. ": " .. string.format(...) end
+function Import:add(place, ...)
+  self.problems[#self.problems + 1] = tags.printable(place .. ": " .. string.format(...))
+end
 
 -- A field of the wrong type counts as absent.
 function Import:field(place, object, name, wanted, default)
@@ -92,9 +108,13 @@ end
 
 function Import:list(place, object, name)
   local list = self:field(place, object, name, "table", {})
+  if next(list) and is_object(list) then
+    self:add(place, "%s: an array is needed, not an object", name)
+    return {}
+  end
   for i, item in ipairs(list) do
-    if type(item) ~= "table" then
-      self:add(place, "%s[%d]: an object is needed, not a %s", name, i, type(item))
+    if type(item) ~= "table" or item == NULL then
+      self:add(place, "%s[%d]: an object is needed, not %s", name, i, item == NULL and "null" or "a " .. type(item))
       return {}
     end
   end
@@ -116,7 +136,7 @@ local NAME_MAX = 900 -- bytes; the gateway takes 1000
 
 -- Names of the gateway are unique, without a slash, on one line, and have an end.
 local function unique(taken, name)
-  name = name:gsub("/", "_"):gsub("%c", " ")
+  name = name:gsub("/", "_"):gsub("%c", " "):gsub("\xC2[\x80-\x9F]", " ")
   if #name > NAME_MAX then name = name:sub(1, NAME_MAX):gsub("[\xC2-\xF4][\x80-\xBF]*$", "") end
   local candidate, count = name, 1
   while taken[candidate] do
@@ -152,6 +172,20 @@ local function pattern_of(addr)
   return "^" .. ("%x"):rep(8) .. addr.pattern:sub(9):gsub("F", "%%x") .. "$"
 end
 
+-- Whole numbers stay whole, unless they would wrap around.
+local function times(number, factor)
+  if factor == 1 then return number end
+  local rough = (number + 0.0) * factor
+  return math.abs(rough) < 2 ^ 63 and number * factor or rough
+end
+
+local function number_of(record, value)
+  local number = record.raw or value
+  if type(number) == "number" then return number end
+  if number == nil then error("the record has no value", 0) end
+  error(("the record is no number, but a %s: %s"):format(record.type or type(number), tostring(number)), 0)
+end
+
 -- Number on the wire * scale + offset: what such a script makes of a record.
 local function on_the_wire(scale, offset, pattern)
   local numerator, divisor = quotient(scale)
@@ -159,24 +193,29 @@ local function on_the_wire(scale, offset, pattern)
     local meter = context.secondary_address
     if pattern and meter and not meter:find(pattern) then error("another meter answers: " .. meter, 0) end
     local record = context.record or error("the gateway does not give the record", 0)
-    local scaled = (record.raw or value) * numerator
-    return (divisor > 1 and scaled / divisor or scaled) + offset
+    local scaled = times(number_of(record, value), numerator)
+    if divisor > 1 then scaled = scaled / divisor end
+    return offset == 0 and scaled or scaled + offset
   end
 end
 
+-- None of what is disabled and has not been finished.
 local function binding_of(import, place, device, point, names)
   local tag, good = import:tag(place, point, "point")
+  local enable = device.enable and point.enable
+  if not enable and not (tag.id and device.addr) then return nil end
   if good and not tag.id then import:add(place, "tag '%s': id is missing, the number of the record", point.tag or "") end
-  local binding = { name = unique(names, device.name .. "." .. point.name), title = text_of(point.description),
-    tag = text_of(point.name), address = device.addr and device.addr.selection, id = tag.id,
-    disabled = not (device.enable and point.enable) }
-  binding.transformation = { { type = "function", f = on_the_wire(tag.scale or 1, tag.offset or 0, pattern_of(device.addr)) } }
-  return binding
+  local f = on_the_wire(tag.scale or 1, tag.offset or 0, pattern_of(device.addr))
+  return { name = unique(names, device.name .. "." .. point.name), title = text_of(point.description), tag = text_of(point.name),
+    address = device.addr and device.addr.selection, id = tag.id, disabled = not enable,
+    transformation = { { type = "function", f = f } } }
 end
 
 local function device_of(import, place, object, names, bindings)
   local tag, good = import:tag(place, object, "device")
-  if good and not tag.addr then import:add(place, "tag '%s': addr is missing, the address of the meter", object.tag or "") end
+  if good and not tag.addr and object.enable then
+    import:add(place, "tag '%s': addr is missing, the address of the meter", object.tag or "")
+  end
   local device = { name = object.name, addr = tag.addr, enable = object.enable }
   for _, point in ipairs(object.points) do
     bindings[#bindings + 1] = binding_of(import, point.place, device, point, names)
@@ -301,7 +340,8 @@ end
 
 local function parse(text, source)
   text = text:gsub("^\xEF\xBB\xBF", "")
-  local ok, document, _, message = Error.pcall(require("dkjson").decode, text)
+  local ok, document, _, message = Error.pcall(require("dkjson").decode, text, 1, NULL)
+  ok = ok and Error.pcall(without_nulls, document)
   if not ok then return nil, Error.new("invalid", source .. "this is no JSON: it is nested too deeply") end
   if message then return nil, Error.new("invalid", source .. "this is no JSON: " .. message) end
   local objects = type(document) == "table" and objects_of(document)

@@ -17,6 +17,17 @@ local LOOKALIKES = {
 }
 local QUOTES = { ['"'] = true, ["'"] = true }
 
+local function code_of(character) return ("\\x%02X"):format(character:byte(-1)) end
+
+---What strangers wrote, made safe for a terminal: control characters become \x1B.
+---@param text string
+---@param kept? string  control characters that may stay
+---@return string
+function M.printable(text, kept)
+  text = text:gsub("%c", function(c) return not (kept or ""):find(c, 1, true) and code_of(c) or nil end)
+  return (text:gsub("\xC2[\x80-\x9F]", code_of))
+end
+
 local Reader = {}
 Reader.__index = Reader
 
