@@ -10,7 +10,7 @@
 -- point:  id                number of the record, from 0 over all telegrams of the meter
 --         scale             value = number on the wire * scale, default 1
 
-local TRIES, TELEGRAMS, ANSWER = 3, 32, 261
+local TRIES <const>, TELEGRAMS <const>, ANSWER <const> = 3, 32, 261
 local SELECTED <const> = 253
 local COMMUNICATION_FAILURE <const>, UNRELIABLE <const> = 12, 7
 
@@ -33,8 +33,8 @@ local function transmit(ctx)
   end
 end
 
-local function exchange(ctx, packet, check, done)
-  ctx.packet, ctx.check, ctx.done, ctx.tries = packet, check, done, ctx.device.retry_at and 1 or TRIES
+local function exchange(ctx, packet, check, done, tries)
+  ctx.packet, ctx.check, ctx.done, ctx.tries = packet, check, done, tries
   transmit(ctx)
 end
 
@@ -58,20 +58,31 @@ local function is_ack(_, data) return data == mbus.ACK end
 
 local next_device
 
+-- A value that the point can have, or nil.
 local converters = {
-  a = function(raw, point) return raw * point.scale + 0.0 end,
-  b = function(raw) return raw ~= 0 end,
-  m = function(raw, point) return math.tointeger(raw * point.scale) end,
+  a = function(scaled) return scaled end,
+  b = function(scaled) return scaled ~= 0 end,
+  m = function(scaled, point)
+    local state = math.tointeger(scaled)
+    return state and state >= 1 and state <= (point.max_value or state) and state or nil
+  end,
 }
 
-local function update(ctx, index, point, records)
-  local record = records and records[point.id]
+-- 3 * 0.1 is 0.30000000000000004.
+local function times(raw, scale)
+  local product = (raw + 0.0) * scale
+  return scale % 1 == 0 and product or tonumber(("%.15g"):format(product)) + 0.0
+end
+
+local function convert(point, record)
   local raw = record and record.type == "number" and (record.raw or record.value)
-  if raw then
-    swg.updatepoint(ctx.at, index, converters[point.obj_type](raw, point), 0)
-  else
-    swg.updatepoint(ctx.at, index, nil, records and UNRELIABLE or COMMUNICATION_FAILURE)
-  end
+  if not raw or raw ~= raw then return nil end
+  return converters[point.obj_type](times(raw, point.scale), point)
+end
+
+local function update(ctx, index, point, records)
+  local value = records and convert(point, records[point.id])
+  swg.updatepoint(ctx.at, index, value, value ~= nil and 0 or records and UNRELIABLE or COMMUNICATION_FAILURE)
 end
 
 local function finish(ctx, records)
@@ -81,15 +92,16 @@ local function finish(ctx, records)
   swg.onoff(ctx.at, records ~= nil)
   for index, point in ipairs(device.points) do update(ctx, index, point, records) end
   if device.a ~= SELECTED then return next_device(ctx) end
-  ctx.tries = 1
-  ctx.packet, ctx.check, ctx.done = mbus.short(0x40, SELECTED), is_ack, next_device
-  transmit(ctx)
+  exchange(ctx, mbus.short(0x40, SELECTED), is_ack, next_device, 1)
 end
 
+-- An answer of the meter that was asked.
 local function decode(ctx, data)
-  local telegram = mbus.decode(data)
-  local a = ctx.device.a
-  return telegram and telegram.type == "long" and (a == SELECTED or telegram.a == a) and telegram or nil
+  local device, telegram = ctx.device, mbus.decode(data)
+  if not telegram or telegram.type ~= "long" then return nil end
+  if device.a ~= SELECTED then return telegram.a == device.a and telegram or nil end
+  local address = telegram.secondary_address
+  return (not address or address:find(device.pattern)) and telegram or nil
 end
 
 local function request(ctx)
@@ -102,26 +114,18 @@ local function request(ctx)
     ctx.count = ctx.count + #telegram.records + (telegram.manufacturer_data and 1 or 0)
     if telegram.more_records_follow and ctx.telegrams < TELEGRAMS then return request(ctx) end
     finish(ctx, ctx.records)
-  end)
+  end, device.retry_at and 1 or TRIES)
 end
 
 local function begin(ctx)
   local device = ctx.device
   ctx.records, ctx.count, ctx.telegrams = {}, 0, 0
-  if device.selection then
-    exchange(ctx, device.selection, is_ack, function(_, ack)
-      if not ack then return finish(ctx, nil) end
-      device.fcb = 1
-      request(ctx)
-    end)
-  elseif ctx.force_reset or not device.known then
-    ctx.tries = 1
-    ctx.packet, ctx.check, ctx.done = mbus.short(0x40, device.a), is_ack, request
-    device.fcb = 1
-    transmit(ctx)
-  else
-    request(ctx)
-  end
+  if not device.selection and device.known and not ctx.force_reset then return request(ctx) end
+  device.fcb = 1
+  if not device.selection then return exchange(ctx, mbus.short(0x40, device.a), is_ack, request, 1) end
+  exchange(ctx, device.selection, is_ack, function(_, ack)
+    if ack then request(ctx) else finish(ctx, nil) end
+  end, device.retry_at and 1 or TRIES)
 end
 
 -- --- one after another
@@ -145,6 +149,7 @@ local function init_device(device, what)
   device.a, device.fcb = math.tointeger(addr), 1
   if type(addr) == "string" and addr:find("^%x+$") and (#addr == 8 or #addr == 16) then
     addr = addr .. ("f"):rep(16 - #addr)
+    device.pattern = "^" .. addr:upper():gsub("F", ".") .. "$"
     local a, b, c, d = addr:match("(..)(..)(..)(..)")
     -- Behind the identification number the bus knows whole bytes as wildcards alone.
     local behind = addr:sub(9):gsub("..", function(byte) return byte:find("[fF]") and "ff" or nil end)

@@ -114,6 +114,25 @@ describe("our M-Bus script", function()
     assert.is_true(good > 20, tostring(good))
   end)
 
+  it("takes no meter that a wildcard does not fit", function()
+    local seen = read({ { 'addr="3189274724f42804"', "id=0" }, { 'addr="31892747242328f4"', "id=0, scale=0.1" } }, 60000, 30)
+    assert.same({ "1 offline", "1 1 nil 12", "2 online", "2 1 174843.1 0" }, seen)
+  end)
+
+  it("takes no value that a point cannot have, and goes on", function()
+    local points = { { tag = "id=0", obj_type = "m", max_value = 3 }, { tag = "id=1", obj_type = "m", max_value = 3 },
+      { tag = "id=2", obj_type = "m" }, { tag = "id=3, scale=0.5", obj_type = "m" }, { tag = "id=4, scale=10" }, { tag = "id=5", obj_type = "b" },
+      { tag = "id=6" }, { tag = "id=7, scale=0.1" } }
+    local seen = {}
+    local host = assert(freeclient.new(SCRIPT, { name = "mbus.lua", bus = { type = "rs485", baudrate = 2400, tag = "update_interval=10000",
+      devices = { { tag = "addr=5", points = points } } },
+      update = function(_, point, value, reliability) seen[point] = tostring(value) .. " " .. reliability end }))
+    local sim = assert(mbus.simulator.new { meters = { { address = 5, telegrams = { { data = "78563412 2423 28 04 01 00 0000 "
+      .. "01 FD3A 02 01 FD3A 04 01 FD3A 00 01 FD3A 03 07 FD3A FFFFFFFFFFFFFF7F 01 FD3A 01 05 FD3A 0000C07F 01 FD3A 03" } } } } })
+    assert(host:run(assert(mbus.open(sim)), 15))
+    assert.same({ "2 0", "nil 7", "nil 7", "nil 7", "9.2233720368548e+19 0", "true 0", "nil 7", "0.3 0" }, seen)
+  end)
+
   it("names a wrong tag", function()
     for tag, message in pairs { ["addr=”5”"] = "tag of device 1", ["addr=251"] = "device 1: addr is 1 to 250", [""] = "device 1: addr is",
       ['addr="123"'] = "device 1: addr is" } do
@@ -396,6 +415,86 @@ describe("a free-client script", function()
     assert.is_true(math.abs(host:value(1, 1) - 11) <= 1)
     assert(host:run(line, 100))
     assert.equal(50, (host:value(1, 1)))
+  end)
+
+  -- A stream whose bytes come at their times after something was written, on a clock of its own.
+  local function stream(answer)
+    local self = { name = "stream", now_at = 0, coming = {} }
+    function self.now() return self.now_at end
+    function self.drain()
+      local bytes = ""
+      while self.coming[1] and self.coming[1].at <= self.now_at do bytes = bytes .. table.remove(self.coming, 1).bytes end
+      return bytes
+    end
+    function self.read(_, seconds)
+      local first = self.coming[1]
+      self.now_at = math.max(self.now_at, math.min(self.now_at + seconds, first and first.at or math.huge))
+      return self.drain()
+    end
+    function self.sleep(_, seconds) self.now_at = self.now_at + seconds end
+    function self.close() end
+    function self.write()
+      for i, bytes in ipairs(answer) do self.coming[i] = { at = self.now_at + 0.1 * i, bytes = bytes } end
+      return true
+    end
+    return self
+  end
+
+  it("is not asked any more once it is told to stop, whatever it waits for", function()
+    for _, case in ipairs { { "rs485", "swg.sndrcv485('x', 0, 600000, 10, print)" },
+      { "rs485", "swg.sndrcv485('x', 0, 1, 10, function() swg.sndrcv485('x', 60000, 100, 10, print) end)" },
+      { "tcp", "swg.sndrcvtcp('x', 1, 2, 600000, print)" }, { "tcp", "swg.timer(0, 600000, print)" }, { "rs485", "swg.timer(0, 1e9, print)" } } do
+      local printed, host, line = {}, nil, stream {}
+      for _, name in ipairs { "read", "sleep" } do
+        local fn = line[name]
+        line[name] = function(...)
+          if line.now_at > 2 then host:stop() end
+          return fn(...)
+        end
+      end
+      host = assert(start(INIT:format(case[2]), { bus = bus { type = case[1] }, print = function(text) printed[#printed + 1] = text end }))
+      assert(host:run(assert(mbus.open(line))))
+      assert.same({}, printed, case[2])
+      assert.is_true(line.now_at < 4, case[2] .. " took " .. line.now_at)
+    end
+  end)
+
+  it("loses no bytes of a TCP connection while it waits for a timer", function()
+    local lines = {}
+    local host = assert(start(INIT:format [[swg.sndrcvtcp("x", 4, 4, 1000, function(_, result, data)
+      print(result, data)
+      swg.timer(0, 500, function()
+        print(swg.now())
+        swg.sndrcvtcp(nil, 5, 9, 200, function(_, result, data) print(result, data) end)
+      end)
+    end)]], { bus = bus { type = "tcp" }, print = function(text) lines[#lines + 1] = text end }))
+    host:run(assert(mbus.open(stream { "head", "bo", "dy!" })))
+    assert.same({ "4\thead", "600.0", "5\tbody!" }, lines)
+  end)
+
+  it("cannot use what it is lent to fill our memory", function()
+    local _, err = init "mbus.hex(('x'):rep(1000), ('y'):rep(1e6))"
+    assert.matches("test.lua:2: mbus.hex: at most 65536 bytes, and 16 between them", tostring(err), 1, true)
+    _, err = init "mbus.hex(('x'):rep(100000))"
+    assert.matches("test.lua:2: mbus.hex: at most 65536 bytes", tostring(err), 1, true)
+    for _, name in ipairs { "hex", "unhex" } do
+      _, err = init("mbus." .. name .. "({})")
+      assert.matches("test.lua:2: mbus." .. name .. ": a string is needed, not table", tostring(err), 1, true)
+    end
+    assert.same({ "0A-0B" }, (init "print(mbus.hex('\\n\\v', '-'))"))
+  end)
+
+  it("commands no terminal", function()
+    local code = ([[local freeclient = require "mbus.freeclient"
+      local host = freeclient.new("return 1, function() print(%s) error(%s) end",
+        { bus = { type = "rs485", devices = {} }, name = "a" .. %s })
+      io.stderr:write(tostring(select(2, host:begin(os.clock))))]]):gsub("%%s", [['\\27[2J\\7\\r\\nb\\tc\\u{9B}m']])
+    local path = os.tmpname()
+    helper.write(path, code)
+    local _, _, err = helper.shell("lua5.4 " .. path)
+    os.remove(path)
+    assert.matches("\\x1B[2J\\x07\\x0D\nb\tc\\x9Bm\n", err, 1, true)
+    assert.is_nil(err:find "[\27\7\r\u{9B}]")
   end)
 
   it("ends with the bus", function()

@@ -30,6 +30,7 @@ local core = require "mbus.core"
 local Error = require "mbus.error"
 local sandbox = require "mbus.sandbox"
 local operations = require "mbus.freeclient.operations"
+local printable = require("mbus.freeclient.tags").printable
 
 local M = {}
 
@@ -192,6 +193,11 @@ local function plain(value)
   return copy
 end
 
+local function text_of(name, value)
+  if type(value) ~= "string" then refuse("%s: a string is needed, not %s", name, type(value)) end
+  return value
+end
+
 local function decode(bytes)
   if type(bytes) ~= "string" then refuse("mbus.decode: bytes are a string, not %s", type(bytes)) end
   local telegram, err = core.telegram(bytes)
@@ -206,17 +212,25 @@ local function decode(bytes)
   return result
 end
 
-local IN_THERE = { decode = decode, short = core.short, long = core.long, ACK = core.ACK, hex = core.hex,
-  unhex = function(text)
-    local bytes, err = core.unhex(text)
-    if not bytes then return nil, tostring(err) end
-    return bytes
-  end }
+local function hex(bytes, separator)
+  text_of("mbus.hex", bytes)
+  if separator ~= nil then text_of("mbus.hex", separator) end
+  if #bytes > 65536 or #(separator or "") > 16 then refuse("mbus.hex: at most 65536 bytes, and 16 between them") end
+  return core.hex(bytes, separator)
+end
+
+local function unhex(text)
+  local bytes, err = core.unhex(text_of("mbus.unhex", text))
+  if not bytes then return nil, tostring(err) end
+  return bytes
+end
+
+local IN_THERE = { decode = decode, short = core.short, long = core.long, ACK = core.ACK, hex = hex, unhex = unhex }
 
 -- ------------------------------------------------------------------ the host
 
 local function failure(host, message)
-  return Error.new("invalid", (tostring(message)), { bus = host.bus_name })
+  return Error.new("invalid", printable(tostring(message)), { bus = host.bus_name })
 end
 
 -- The points as we keep them, and the context that the script gets.
@@ -251,7 +265,7 @@ local function check(options)
   end
 end
 
-local function to_stderr(text) io.stderr:write(text, "\n") end
+local function to_stderr(text) io.stderr:write(printable(text, "\n\t"), "\n") end
 
 -- Runs the chunk, which tells what it can and how it begins.
 local function open(host, script)
@@ -277,7 +291,8 @@ function M.new(script, options)
   if type(script) ~= "string" then error("a script is a string, not " .. type(script), 2) end
   check(options)
   local host = setmetatable({
-    name = options.name or "script", bus_name = options.bus.name, type = options.bus.type, options = options,
+    name = printable(options.name or "script"), bus_name = options.bus.name and printable(options.bus.name),
+    type = options.bus.type, options = options,
     points = {}, online = {}, writes = {}, notes = {}, received = "", loading = true,
     clock = function() return 0 end,
   }, Host)
@@ -359,9 +374,10 @@ local function hang_up(host, bus)
   end
 end
 
--- A line that is broken fails at once; a script that only tries again must not do so without end.
-local function pause(host, bus, seconds)
-  local deadline = host.clock() + math.max(seconds, 0.1)
+-- A line that is broken fails at once; a script that only tries again must not do so without end. Nor is a timer over.
+local function pause(host, bus, request)
+  local seconds = math.max(0.1, math.min(request.timeout or 1, 1))
+  local deadline = request.deadline or host.clock() + seconds
   return bus:run(function(link) return operations.timer(link, { deadline = deadline }, host) end)
 end
 
@@ -372,9 +388,11 @@ local function perform(host, bus)
   if not result then return nil, err end
   if result.broken then
     local paused
-    paused, err = pause(host, bus, math.min(request.timeout or 1, 1))
+    paused, err = pause(host, bus, request)
     if not paused then return nil, err end
   end
+  -- What was cut short has no result.
+  if host.stopping then return true end
   return host:answer(result)
 end
 

@@ -16,33 +16,44 @@ local M = {}
 local BUSMESS, NOREPLY, BYTE, OVERFLOW = -1, -2, -3, -5
 local TIMEOUT, READ, WRITE, CONNECT = -1, -2, -3, -4
 
-local SLICE = 0.25 -- seconds after which a timer looks whether it is still wanted
+local SLICE = 0.25 -- seconds after which an operation looks whether it is still wanted
 
-function M.timer(link, request, host)
-  while link:now() < request.deadline and not host.stopping do
-    if not link:sleep(math.min(request.deadline, link:now() + SLICE)) then return { broken = true } end
-  end
-  return {}
+-- Waits for bytes; "" at the deadline, or when the host is told to stop.
+local function receive(link, deadline, host)
+  repeat
+    local bytes, line_errors = link:receive(math.min(deadline, link:now() + SLICE))
+    if bytes ~= "" then return bytes, line_errors end
+  until host.stopping or link:now() >= deadline
+  return ""
 end
 
+local function sleep(link, deadline, host)
+  while link:now() < deadline and not host.stopping do
+    if not link:sleep(math.min(deadline, link:now() + SLICE)) then return nil end
+  end
+  return true
+end
+
+function M.timer(link, request, host) return { broken = not sleep(link, request.deadline, host) } end
+
 -- Waits until nobody has spoken for so long.
-local function settle(link, idle)
+local function settle(link, idle, host)
   local limit = link:now() + 10 * idle + 1
   repeat
     if not link:drain() then return nil end
-    if not link:sleep((link.state.quiet_since or -math.huge) + idle) then return nil end
+    if not sleep(link, (link.state.quiet_since or -math.huge) + idle, host) then return nil end
     local unasked = link:drain()
     if not unasked then return nil end
     if unasked == "" and link:now() >= (link.state.quiet_since or -math.huge) + idle then return true end
-  until link:now() >= limit
+  until host.stopping or link:now() >= limit
   return false
 end
 
 -- An answer ends with a silence.
-local function listen(link, deadline, maxlen)
+local function listen(link, deadline, maxlen, host)
   local parts, size, damaged = {}, 0, 0
   while true do
-    local bytes, line_errors = link:receive(deadline)
+    local bytes, line_errors = receive(link, deadline, host)
     if not bytes then return BUSMESS, "" end
     if bytes == "" then break end
     parts[#parts + 1] = bytes
@@ -58,12 +69,12 @@ local function listen(link, deadline, maxlen)
   return size, data
 end
 
-function M.rs485(link, request)
-  local quiet = settle(link, request.idle)
+function M.rs485(link, request, host)
+  local quiet = settle(link, request.idle, host)
   if not quiet then return { BUSMESS, "", broken = quiet == nil } end
   local ends = link:send(request.packet)
   if not ends then return { BUSMESS, "", broken = true } end
-  local result, data = listen(link, ends + request.timeout, request.maxlen)
+  local result, data = listen(link, ends + request.timeout, request.maxlen, host)
   return { result, data, broken = link.broken ~= nil }
 end
 
@@ -81,7 +92,7 @@ function M.tcp(link, request, host)
   if failure then return { failure, "", broken = true } end
   local deadline = link:now() + request.timeout
   while #host.received < request.least do
-    local bytes = link:receive(deadline)
+    local bytes = receive(link, deadline, host)
     if not bytes then return { READ, host.received, broken = true } end
     if bytes == "" then return { TIMEOUT, host.received } end
     host.received = host.received .. bytes
