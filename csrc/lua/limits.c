@@ -291,7 +291,7 @@ int luaopen_mbus_limits(lua_State *L)
     luaL_Buffer buffer;
 
     /* The first buffer that is not on the stack makes its metatable, behind its userdata: not within a call. */
-    luaL_buffinitsize(L, &buffer, 2 * LUAL_BUFFERSIZE);
+    luaL_buffinitsize(L, &buffer, 2 * (size_t)LUAL_BUFFERSIZE);
     luaL_pushresultsize(&buffer, 0);
     luaL_newlib(L, functions);
     return 1;
