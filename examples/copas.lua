@@ -10,7 +10,11 @@ if not host then
 end
 local copas, socket = require "copas", require "socket"
 
-local line = assert(socket.connect(host, port))
+local line, reason = socket.connect(host, port)
+if not line then
+  io.stderr:write(arg[1], ": ", reason, "\n")
+  os.exit(false)
+end
 line:settimeout(0)
 local bus = mbus.open("manual:", { margin = 0.3, name = arg[1] })
 local ended

@@ -3,9 +3,9 @@
 --     lua5.4 examples/cqueues.lua PORT ADDRESS [PORT ADDRESS]...      as from: mbus simulate --pty /tmp/house
 local mbus = require "mbus"
 
-if #arg == 0 then
+if #arg == 0 or #arg % 2 == 1 then
   print("usage: lua5.4 examples/cqueues.lua PORT ADDRESS [PORT ADDRESS]...   (a serial port, or: mbus simulate --pty /tmp/house)")
-  os.exit(true)
+  os.exit(#arg == 0)
 end
 local cqueues, serial = require "cqueues", require "mbus.serial"
 
@@ -13,7 +13,8 @@ local Transport = {}
 Transport.__index = Transport
 
 local function open(path)
-  local port = assert(serial.open(path, { baudrate = 2400 }))
+  local port, reason = serial.open(path, { baudrate = 2400 })
+  if not port then error(reason, 0) end
   return setmetatable({ name = path, port = port, margin = 0.1, gap = 0.1, baudrate = 2400,
     readable = { pollfd = port:fd(), events = "r" } }, Transport)
 end
@@ -64,6 +65,10 @@ loop:wrap(function()
   end
 end)
 
-assert(loop:loop())
+local ok, failed = loop:loop()
+if not ok then
+  io.stderr:write(tostring(failed), "\n")
+  os.exit(false)
+end
 print(ticks > 5 and "meanwhile, other work went on" or "nothing else could run")
 os.exit(missing == 0)

@@ -16,7 +16,11 @@ end
 
 local served, places = {}, arg
 if #arg == 0 then served, places = simulate() end
-local host, port = places[3]:match("^(.*):(%d+)$")
+local host, port = (places[3] or ""):match("^(.+):(%d+)$")
+if not host then
+  print("usage: lua5.4 examples/gateway.lua [PORT PORT HOST:PORT]")
+  os.exit(false)
+end
 
 local function bindings(address)
   return {

@@ -18,7 +18,11 @@ if #arg == 0 then
 end
 
 local function connection(name, place, more)
-  local host, port = place:match("^(.*):(%d+)$")
+  local host, port = (place or ""):match("^(.+):(%d+)$")
+  if not host then
+    print("usage: lua5.4 examples/redundant.lua [HOST:PORT HOST:PORT]")
+    os.exit(false)
+  end
   local settings = { name = name, type = "tcp", host = host, port = math.tointeger(tonumber(port)), attempts = 1, timeout = 500,
     period = 1000, baudrate = #served > 0 and 38400 or 2400 }
   for key, value in pairs(more) do settings[key] = value end

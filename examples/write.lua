@@ -1,4 +1,4 @@
--- Writes a record into a meter, reads it back, and sets its clock.
+-- Writes a record into a meter, and reads it back.
 --
 --     lua5.4 examples/write.lua [URL ADDRESS]        without arguments a simulated meter
 local mbus = require "mbus"

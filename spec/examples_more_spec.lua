@@ -58,7 +58,10 @@ describe("the example", function()
     if not missing.cqueues then
       start("cqueues", lua("cqueues", ("%s/house1 10 %s/house2 12"):format(folder, folder)))
     end
-    if finish("build") == 0 then start("firmware", ("build/firmware/firmware %s/house3 10 3189274724232804 99 x"):format(folder)) end
+    if finish("build") == 0 then
+      start("firmware", ("{ build/firmware/firmware %s/house3 10 3189274724232804 99 x && build/firmware/firmware %s/house3 10; }")
+        :format(folder, folder))
+    end
   end)
 
   teardown(function()
@@ -127,7 +130,8 @@ describe("the example", function()
   it("firmware holds everything, loads nothing, and reads in half a megabyte", function()
     assert.equal(0, (finish("build")), (select(3, finish("build"))))
     local out = assert_runs("firmware", "^82969010\tKAM\theat/cooling\t26\nenergy\t18342000\tWh\n"
-      .. "31892747\tHYD\theat\t14\nenergy\t174843100\tWh\nline: address 99: no answer[^\n]*\nline: bad address \"x\"")
+      .. "31892747\tHYD\theat\t14\nenergy\t174843100\tWh\nline: address 99: no answer[^\n]*\nline: bad address \"x\"[^\n]*\nat most %d+ KiB of memory\n"
+      .. "82969010\tKAM\theat/cooling\t26\n") -- a second time, too
     assert.is_true(tonumber(out:match("at most (%d+) KiB")) < 700, out)
     local code, symbols = helper.shell("nm build/firmware/firmware")
     assert.equal(0, code)
@@ -151,5 +155,15 @@ describe("the example", function()
       assert.equal(0, code)
       assert.matches("^usage: lua5.4 examples/" .. name, out)
     end
+    for arguments, name in pairs { ["x"] = "copas", ["/dev/x"] = "cqueues", ["/dev/x 10.0.0.1"] = "gateway", [":1"] = "redundant" } do
+      local code, out, err = helper.shell(lua(name, arguments))
+      assert.equal(1, code)
+      assert.matches("^usage: lua5.4 examples/" .. name, out)
+      assert.equal("", err)
+    end
+    local _, _, err = helper.shell(lua("copas", "127.0.0.1:1 10"))
+    if not missing.copas then assert.equal("127.0.0.1:1: connection refused\n", err) end
+    _, _, err = helper.shell(lua("cqueues", "/dev/no-such-port 10"))
+    if not missing.cqueues then assert.equal("/dev/no-such-port: no such port: No such file or directory\n", err) end
   end)
 end)

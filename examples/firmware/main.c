@@ -38,7 +38,9 @@ static int line_open(const char *path)
     memset(t.c_cc, 0, sizeof t.c_cc);
     cfsetispeed(&t, B2400);
     cfsetospeed(&t, B2400);
-    return tcsetattr(fd, TCSANOW, &t) == 0 ? fd : -1;
+    if (tcsetattr(fd, TCSANOW, &t) == 0) return fd;
+    t.c_cflag &= ~(tcflag_t)PARENB; /* a pseudo-terminal has no parity */
+    return errno == EINVAL && tcsetattr(fd, TCSANOW, &t) == 0 ? fd : -1;
 }
 
 static double now(void)
@@ -48,23 +50,26 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Returns when something can be read, or at the deadline. fd -1 only waits. */
-static void line_wait(int fd, double deadline)
+/* Returns when something can be read (POLLIN) or written (POLLOUT), or at the deadline. fd -1 only waits. */
+static void line_wait(int fd, short events, double deadline)
 {
-    struct pollfd p = {fd, POLLIN, 0};
+    struct pollfd p = {fd, events, 0};
     double left = deadline - now();
     if (left > 0) (void)poll(&p, 1, left > 3600 ? 3600000 : (int)(left * 1000) + 1);
 }
 
 static int line_write(int fd, const char *bytes, size_t size)
 {
+    double deadline = now() + 2;
     while (size > 0) {
         ssize_t done = write(fd, bytes, size);
-        if (done < 0 && errno != EAGAIN && errno != EINTR) return -1;
-        if (done > 0) {
-            bytes += done;
-            size -= (size_t)done;
+        if (done < 0 && ((errno != EAGAIN && errno != EINTR) || now() > deadline)) return -1;
+        if (done < 0) {
+            line_wait(fd, POLLOUT, deadline);
+            continue;
         }
+        bytes += done;
+        size -= (size_t)done;
     }
     return 0;
 }
@@ -185,10 +190,10 @@ static int oblige(lua_State *L, int fd)
         if (line_write(fd, bytes, size) != 0) return luaL_error(L, "the line takes no bytes: %s", strerror(errno));
         size = 0;
     } else if (strcmp(what, "receive") == 0) {
-        line_wait(fd, lua_tonumber(L, 3));
+        line_wait(fd, POLLIN, lua_tonumber(L, 3));
         size = line_read(fd, buffer, sizeof buffer);
     } else if (strcmp(what, "sleep") == 0) {
-        line_wait(-1, lua_tonumber(L, 3));
+        line_wait(-1, 0, lua_tonumber(L, 3));
     } else if (strcmp(what, "drain") == 0) {
         size = line_read(fd, buffer, sizeof buffer);
     }
