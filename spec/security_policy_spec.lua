@@ -115,6 +115,19 @@ describe("a key", function()
     end
   end)
 
+  it("is not in what Lua says of a config with a quote too few", function()
+    local spaced, colons = KEY:gsub("..", "%0 "), KEY:gsub("..", "%0:")
+    for _, keys in ipairs { KEY, '"' .. KEY, "'" .. spaced, "'" .. colons, "{ ['55667788'] = " .. KEY .. " }", "'" .. KEY .. "' '" .. KEY .. "'", "A" .. KEY,
+      "A" .. KEY .. ".x", "error('" .. KEY .. "')", KEY:sub(1, 31) .. "G", "error({}, '" .. KEY .. "')" } do
+      helper.write(folder .. "/wrong.lua", ([[return { connections = { { name = "bus", type = "sim:%s/sim.lua",
+        options = { keys = %s }, bindings = { { name = "hca", address = 5, index = 0 } } } } }]]):format(folder, keys))
+      local text = run "config check $D/wrong.lua"
+      says_nothing(text, KEY)
+      if not keys:find "^error" then assert.is_truthy(text:find("wrong.lua:2: ", 1, true) or text:find("good", 1, true), text) end
+      says_nothing(run "poll $D/wrong.lua --once --log debug", KEY)
+    end
+  end)
+
   it("is not in a bus, a gateway or an error that is shown as text", function()
     local mbus = require "mbus"
     local sim = assert(mbus.simulator.new { meters = { { address = 5, telegrams = { { data = DATA } } } } })

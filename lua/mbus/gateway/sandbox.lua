@@ -11,6 +11,18 @@ local LIMITS = { instructions = 20000000, seconds = 10, memory = 256 << 20, fina
 
 local box = sandbox.new(LIMITS)
 
+local function hidden(run)
+  if select(2, run:gsub("%x", "")) > 16 then return "(hidden)" end -- more than any address
+end
+
+-- A key that has lost a quote is in what Lua says of it.
+local function hide(message) return (message:gsub("%x[%x -]+", hidden):gsub("%x[%x:]+", hidden)) end
+
+local function without_keys(ok, ...)
+  if ok then return ok, ... end
+  return ok, hide((...))
+end
+
 ---@param text string
 ---@param name string  for messages
 ---@return function? chunk  with globals of its own
@@ -18,7 +30,7 @@ local box = sandbox.new(LIMITS)
 function M.load(text, name)
   local own = sandbox.new(LIMITS)
   own.env.os = { time = os.time, date = os.date, clock = os.clock }
-  return own:load(text, name)
+  return without_keys(own:load(text, name))
 end
 
 ---Calls a function of a config. It cannot yield.
@@ -26,6 +38,6 @@ end
 ---@param ... any
 ---@return boolean ok
 ---@return any ...  results, or the error as text
-function M.call(fn, ...) return box:run(fn, ...) end
+function M.call(fn, ...) return without_keys(box:run(fn, ...)) end
 
 return M
