@@ -123,14 +123,24 @@ describe("the export of a BACRouter", function()
   end)
 
   it("may be one bus, an array, or have a list of them", function()
-    local two = { bus(), bus { name = "B" } }
+    local two = { bus(), bus { name = "B", resource = "RS485-2" } }
     for _, document in ipairs { two, { buses = two } } do
       local config = assert(decode(document))
       assert.same({ "A", "B" }, { config.connections[1].name, config.connections[2].name })
     end
     assert.equal(1, #assert(decode(bus())).connections)
-    local config = assert(decode { bus(), bus() })
+    local config = assert(decode { bus(), bus { resource = "RS485-2" } })
     assert.equal("A (2)", config.connections[2].name)
+  end)
+
+  it("has one bus at a port, as an M-Bus has one master", function()
+    local config, err = decode { bus(), bus { name = "B" }, bus { name = "C", enable = false } }
+    assert.is_nil(config)
+    assert.same({ 'bus "B": resource: RS485-1 is that of bus "A" already' }, err.problems)
+    config = assert(decode { bus(), bus { name = "C", enable = false } })
+    assert.is_true(config.connections[2].disabled)
+    err = select(2, decode({ bus(), bus { enable = false } }, nil, { ports = { X = "/dev/ttyUSB0" } }))
+    assert.same({ "port X: no bus is at it; there are: RS485-1" }, err.problems)
   end)
 
   it("of a bus without settings has the defaults of such scripts", function()

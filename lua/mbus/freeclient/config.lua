@@ -89,7 +89,7 @@ end
 ---@class mbus.freeclient.Import
 ---@field problems string[]
 ---@field ports table<string, string>
----@field resources string[]  ports that are named in the export
+---@field resources table<string, string|false>  ports that are named in the export, and the bus that uses each
 local Import = {}
 Import.__index = Import
 
@@ -250,7 +250,9 @@ local function line_of(import, place, object, connection)
   local resource = import:field(place, object, "resource", "string", connection.name)
   if not resource:find("^[^%s%c]%C*$") then import:add(place, "resource: the name of a port is needed, not %q", resource) end
   local port = import.ports[resource]
-  import.resources[#import.resources + 1] = resource
+  local other = import.resources[resource]
+  if other and not connection.disabled then import:add(place, 'resource: %s is that of bus "%s" already', resource, other) end
+  import.resources[resource] = other or not connection.disabled and connection.name
   if port and port:find("^%a[%w+]+:") then -- a URL; a Windows port such as COM3: has no more than that
     connection.type = port
     return
@@ -360,17 +362,20 @@ local function import_of(text, source, options)
   return import, buses
 end
 
+local function sorted_names(set)
+  local names = {}
+  for name in pairs(set) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
 -- A name that was mistyped must not leave a bus at a port of its old name.
 local function check_ports(import)
-  local known = {}
-  for _, resource in ipairs(import.resources) do known[resource] = true end
-  local unknown = {}
-  for name in pairs(import.ports) do
-    if not known[name] then unknown[#unknown + 1] = name end
-  end
-  table.sort(unknown)
-  for _, name in ipairs(unknown) do
-    import:add(import.source .. "port " .. name, "no bus is at it; there are: %s", table.concat(import.resources, ", "))
+  local known = sorted_names(import.resources)
+  for _, name in ipairs(sorted_names(import.ports)) do
+    if import.resources[name] == nil then
+      import:add(import.source .. "port " .. name, "no bus is at it; there are: %s", table.concat(known, ", "))
+    end
   end
 end
 
