@@ -188,7 +188,7 @@ describe("the export of a BACRouter", function()
 
   it("shortens names that the gateway would not take", function()
     local config = assert(decode(bus { name = ("é"):rep(600) }))
-    assert.equal(("é"):rep(449), config.connections[1].name:match "[^%s]+$")
+    assert.equal(("é"):rep(149), config.connections[1].name)
     assert(mbus.gateway(config))
   end)
 
@@ -227,6 +227,43 @@ describe("the export of a BACRouter", function()
     assert(mbus.gateway(config))
     devices[1].tag = "addr=”5”" -- but what is there is right
     assert.matches("typographic quote", select(2, decode(bus { fcdevices = devices })).problems[1])
+  end)
+
+  it("cannot make us busy, or fill memory, with what is wrong in it", function()
+    local function many(n, text)
+      local list = {}
+      for i = 1, n do list[i] = (text:gsub("#", i)) end
+      return table.concat(list, ",")
+    end
+    local long = ("n"):rep(100000)
+    local fine = many(20000, [[{"name":"p","tag":"id=1"}]])
+    for _, text in ipairs { [[{"fcdevices":[],"tag":"%s"}]], [[{"fcdevices":[{"tag":"addr=1","fcpoints":[{"tag":"%s"}]}]}]] } do
+      text = text:format(many(20000, "a#=1"))
+      local began = os.clock()
+      local _, err = import.decode(text, "x.json")
+      assert.is_true(os.clock() - began < 2)
+      assert.is_true(#tostring(err) < 20000, #tostring(err) .. " bytes")
+      assert.matches("a1=1,a2=1", err.problems[1])
+      assert.matches("unknown name a20;", err.problems[20])
+      assert.matches("and more", err.problems[21])
+    end
+    for _, text in ipairs { ('{"name":"%s","fcdevices":[{"tag":"addr=1","fcpoints":[%s]}]}'):format(long, many(20000, '{"tag":"x"}')),
+      ('{"name":"n","fcdevices":[{"name":"%s","tag":"","fcpoints":[%s]}]}'):format(long, fine),
+      ('{"name":"%sx%sx","description":"%sx%sx","fcdevices":[{"tag":"addr=1","fcpoints":[%s]}]}'):format(
+        (" "):rep(2e5), (" "):rep(2e5), (" "):rep(2e5), (" "):rep(2e5), fine),
+      ('{"type":2,"server":"%s","fcdevices":[]}'):format(long), ('{"tag":"timeout=%s","fcdevices":[]}'):format(("1"):rep(1e6)),
+      ('{"tag":"debug=\'%s\'","parity":"%s","baudrate":"%s","type":"%s","resource":"%s\\n","fcdevices":[]}'):format(long, long, long, long, long),
+    } do
+      collectgarbage()
+      local began, before = os.clock(), collectgarbage("count")
+      local config, err = import.decode(text, "x.json")
+      assert.is_true(os.clock() - began < 4)
+      assert.is_true(collectgarbage("count") - before < 80000)
+      assert.is_true(config ~= nil or #tostring(err) < 60000, err and #tostring(err) .. " bytes")
+    end
+    local _, err = import.decode(('{"fcdevices":[{"tag":"addr=1","fcpoints":[%s]}]}'):format(many(200, '{"tag":"x"}')))
+    assert.equal(101, #err.problems)
+    assert.equal("and 100 more", err.problems[101])
   end)
 
   it("commands no terminal", function()

@@ -497,6 +497,23 @@ describe("a free-client script", function()
     assert.is_nil(err:find "[\27\7\r\u{9B}]")
   end)
 
+  it("cannot make us busy with what it says", function()
+    local began = os.clock()
+    local _, err = init "error(('\\1'):rep(4e6), 0)"
+    assert.equal("\\x01\\x01", tostring(err):sub(1, 8))
+    assert.is_true(#tostring(err) < 20000)
+    local path = os.tmpname()
+    helper.write(path, [[local freeclient = require "mbus.freeclient"
+      local host = freeclient.new("return 1, function() print(('\\1'):rep(1e6)) end", { bus = { type = "rs485", devices = {} } })
+      host:begin(os.clock)]])
+    local _, _, printed = helper.shell("lua5.4 " .. path)
+    os.remove(path)
+    assert.is_true(#printed > 4000 and #printed < 20000, #printed .. " bytes")
+    _, err = init "mbus.decode(('h'):rep(4e6)) mbus.decode(('\\x68'):rep(4e6)) mbus.unhex(('6'):rep(4e6))"
+    assert.is_truthy(err)
+    assert.is_true(os.clock() - began < 2)
+  end)
+
   it("ends with the bus", function()
     local host = assert(start [[local function f() swg.timer(0, 100, f) end return 3, f]])
     local line = assert(mbus.open "sim:")

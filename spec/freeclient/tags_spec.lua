@@ -61,6 +61,15 @@ describe("a tag", function()
     bad([[addr="\x"]], [[tag 'addr="\x"', column 7: unknown escape \x]])
   end)
 
+  it("shows of a long line what is around the place", function()
+    local long = "id=1, " .. ("ä"):rep(500) .. "=1" .. (" "):rep(500)
+    local _, problems = tags.parse(long, ALLOWED)
+    assert.matches("^tag 'id=1, [\xC3\xA4]+…', column 7: a name is needed, not ä$", tags.describe(problems[1]))
+    _, problems = tags.parse("id=1," .. (" "):rep(500) .. "x=1" .. (" "):rep(500), ALLOWED)
+    assert.matches("^tag '… +x=1 +…', column 506: unknown name x;", tags.describe(problems[1]))
+    assert.is_true(#tags.describe(problems[1]) < 250)
+  end)
+
   it("tells of all that can be told at once", function()
     bad("a=1, id=1.5, b=2", "tag 'a=1, id=1.5, b=2', column 1: unknown name a; allowed are addr, force, id, scale",
       "tag 'a=1, id=1.5, b=2', column 9: id: a whole number is needed, not 1.5",

@@ -88,13 +88,17 @@ end
 
 ---@class mbus.freeclient.Import
 ---@field problems string[]
+---@field count integer     of all problems, also of those that are not told
 ---@field ports table<string, string>
 ---@field resources table<string, string|false>  ports that are named in the export, and the bus that uses each
 local Import = {}
 Import.__index = Import
 
+local MOST = 100 -- problems that are told
+
 function Import:add(place, ...)
-  self.problems[#self.problems + 1] = tags.printable(place .. ": " .. string.format(...))
+  self.count = self.count + 1
+  if self.count <= MOST then self.problems[self.count] = tags.printable(place .. ": " .. string.format(...)) end
 end
 
 -- A field of the wrong type counts as absent.
@@ -105,6 +109,8 @@ function Import:field(place, object, name, wanted, default)
   self:add(place, "%s: a %s is needed, not a %s", name, wanted, type(value))
   return default
 end
+
+local function shown(value) return tags.excerpt(tostring(value)) end
 
 function Import:list(place, object, name)
   local list = self:field(place, object, name, "table", {})
@@ -127,30 +133,41 @@ function Import:tag(place, object, kind)
   return values, #problems == 0
 end
 
-local function named(object, kind, number)
-  local name = type(object.name) == "string" and object.name:match("^%s*(.-)%s*$") or ""
-  return name ~= "" and name or ("%s %d"):format(kind, number)
+local function shortened(text, most)
+  if #text <= most then return text end
+  return (text:sub(1, most):gsub("[\xC2-\xF4][\x80-\xBF]*$", ""))
 end
 
-local NAME_MAX = 900 -- bytes; the gateway takes 1000
+-- Without blanks around it. Not by one pattern, which takes the square of their number.
+local function trimmed(text)
+  local first = text:find("%S")
+  return first and text:match(".*%S", first) or ""
+end
+
+local NAME_MAX = 300 -- bytes: the name of a binding has two of them, and the gateway takes 1000
+
+local function named(object, kind, number)
+  local name = type(object.name) == "string" and trimmed(shortened(object.name, NAME_MAX)) or ""
+  return name ~= "" and name or ("%s %d"):format(kind, number)
+end
 
 -- Names of the gateway are unique, without a slash, on one line, and have an end.
 local function unique(taken, name)
   name = name:gsub("/", "_"):gsub("%c", " "):gsub("\xC2[\x80-\x9F]", " ")
-  if #name > NAME_MAX then name = name:sub(1, NAME_MAX):gsub("[\xC2-\xF4][\x80-\xBF]*$", "") end
-  local candidate, count = name, 1
+  local candidate, count = name, taken[name]
   while taken[candidate] do
     count = count + 1
     candidate = ("%s (%d)"):format(name, count)
   end
-  taken[candidate] = true
+  if count then taken[name] = count end
+  taken[candidate] = 1
   return candidate
 end
 
 local function text_of(value)
   if type(value) ~= "string" then return nil end
-  local text = value:gsub("%c", " "):match("^%s*(.-)%s*$")
-  return text ~= "" and text:sub(1, 1000) or nil
+  local text = trimmed((shortened(value, 1000):gsub("%c", " ")))
+  return text ~= "" and text or nil
 end
 
 -- ------------------------------------------------------------------ points
@@ -204,7 +221,7 @@ local function binding_of(import, place, device, point, names)
   local tag, good = import:tag(place, point, "point")
   local enable = device.enable and point.enable
   if not enable and not (tag.id and device.addr) then return nil end
-  if good and not tag.id then import:add(place, "tag '%s': id is missing, the number of the record", point.tag or "") end
+  if good and not tag.id then import:add(place, "tag '%s': id is missing, the number of the record", shown(point.tag or "")) end
   local f = on_the_wire(tag.scale or 1, tag.offset or 0, pattern_of(device.addr))
   return { name = unique(names, device.name .. "." .. point.name), title = text_of(point.description), tag = text_of(point.name),
     address = device.addr and device.addr.selection, id = tag.id, disabled = not enable,
@@ -214,7 +231,7 @@ end
 local function device_of(import, place, object, names, bindings)
   local tag, good = import:tag(place, object, "device")
   if good and not tag.addr and object.enable then
-    import:add(place, "tag '%s': addr is missing, the address of the meter", object.tag or "")
+    import:add(place, "tag '%s': addr is missing, the address of the meter", shown(object.tag or ""))
   end
   local device = { name = object.name, addr = tag.addr, enable = object.enable }
   for _, point in ipairs(object.points) do
@@ -234,24 +251,28 @@ local function lower(value) return type(value) == "string" and value:lower() or 
 local function kind_of(import, place, object)
   local kind = KINDS[lower(object.type)]
   if object.type == nil then kind = object.server ~= nil and object.resource == nil and "tcp" or "rs485" end
-  if not kind then import:add(place, "type: 1 (RS485) or 2 (TCP) is needed, not %s", tostring(object.type)) end
+  if not kind then import:add(place, "type: 1 (RS485) or 2 (TCP) is needed, not %s", shown(object.type)) end
   return kind or "rs485"
 end
 
 local function parity_of(import, place, object)
   local parity = PARITIES[lower(object.parity)]
   if object.parity ~= nil and not parity then
-    import:add(place, "parity: even, odd or none is needed, not %s", tostring(object.parity))
+    import:add(place, "parity: even, odd or none is needed, not %s", shown(object.parity))
   end
   return parity
 end
 
 local function line_of(import, place, object, connection)
   local resource = import:field(place, object, "resource", "string", connection.name)
-  if not resource:find("^[^%s%c]%C*$") then import:add(place, "resource: the name of a port is needed, not %q", resource) end
+  if not resource:find("^[^%s%c]%C*$") then
+    import:add(place, "resource: the name of a port is needed, not %q", shown(resource))
+  end
   local port = import.ports[resource]
   local other = import.resources[resource]
-  if other and not connection.disabled then import:add(place, 'resource: %s is that of bus "%s" already', resource, other) end
+  if other and not connection.disabled then
+    import:add(place, 'resource: %s is that of bus "%s" already', shown(resource), other)
+  end
   import.resources[resource] = other or not connection.disabled and connection.name
   if port and port:find("^%a[%w+]+:") then -- a URL; a Windows port such as COM3: has no more than that
     connection.type = port
@@ -267,7 +288,7 @@ local function server_of(import, place, object, connection)
   local host, port = server:match("^%s*%[?([^%s%c%]]+)%]?:(%d+)%s*$")
   port = math.tointeger(tonumber(port))
   if not port or port < 1 or port > 65535 then
-    import:add(place, "server: host:port is needed, not %q", server)
+    import:add(place, "server: host:port is needed, not %q", shown(server))
     return
   end
   connection.type, connection.host, connection.port = "tcp", host, port
@@ -280,7 +301,7 @@ local function baudrate_of(import, place, object)
   if object.baudrate == nil then return nil end
   local rate = math.tointeger(tonumber(tostring(object.baudrate)))
   if BAUDRATES[rate or 0] then return rate end
-  import:add(place, "baudrate: 300 600 1200 2400 4800 9600 19200 or 38400 is needed, not %s", tostring(object.baudrate))
+  import:add(place, "baudrate: 300 600 1200 2400 4800 9600 19200 or 38400 is needed, not %s", shown(object.baudrate))
 end
 
 local function connection_of(import, bus, names)
@@ -353,7 +374,7 @@ end
 
 local function import_of(text, source, options)
   if type(text) ~= "string" then error("an export is a string, not " .. type(text), 3) end
-  local import = setmetatable({ problems = {}, ports = options and options.ports or {}, resources = {},
+  local import = setmetatable({ problems = {}, count = 0, ports = options and options.ports or {}, resources = {},
     source = source and source .. ": " or "" }, Import)
   local objects, err = parse(text, import.source)
   if not objects then return nil, err end
@@ -380,6 +401,7 @@ local function check_ports(import)
 end
 
 local function refusal(import)
+  if import.count > MOST then import.problems[MOST + 1] = ("and %d more"):format(import.count - MOST) end
   local err = Error.new("invalid", table.concat(import.problems, "\n"))
   err.problems = import.problems
   return nil, err
@@ -412,7 +434,7 @@ local function host_point(import, point)
   local kind = import:field(point.place, object, "object_type", "string", "ai"):lower()
   local letter, direction = kind:sub(1, 1), kind:sub(2, 2)
   if not OBJECTS[letter] then
-    import:add(point.place, "object_type: ai, ao, av, bi, bo, bv, mi, mo or mv is needed, not %q", kind)
+    import:add(point.place, "object_type: ai, ao, av, bi, bo, bv, mi, mo or mv is needed, not %q", shown(kind))
   end
   local states = type(object.state_texts) == "table" and #object.state_texts or nil
   return { tag = point.tag, obj_type = letter, commandable = direction == "o",

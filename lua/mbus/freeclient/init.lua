@@ -229,8 +229,10 @@ local IN_THERE = { decode = decode, short = core.short, long = core.long, ACK = 
 
 -- ------------------------------------------------------------------ the host
 
+local SAID = 4096 -- bytes that a script can say at a time
+
 local function failure(host, message)
-  return Error.new("invalid", printable(tostring(message)), { bus = host.bus_name })
+  return Error.new("invalid", printable(tostring(message):sub(1, SAID)), { bus = host.bus_name })
 end
 
 -- The points as we keep them, and the context that the script gets.
@@ -265,7 +267,7 @@ local function check(options)
   end
 end
 
-local function to_stderr(text) io.stderr:write(printable(text, "\n\t"), "\n") end
+local function to_stderr(text) io.stderr:write(printable(text:sub(1, SAID), "\n\t"), "\n") end
 
 -- Runs the chunk, which tells what it can and how it begins.
 local function open(host, script)

@@ -7,6 +7,7 @@ local M = {}
 ---@field line integer
 ---@field column integer  in characters
 ---@field text string     the line
+---@field at integer      in bytes of the line
 
 -- What web pages, office programs and Chinese keyboards make of ASCII.
 local LOOKALIKES = {
@@ -28,6 +29,21 @@ function M.printable(text, kept)
   return (text:gsub("\xC2[\x80-\x9F]", code_of))
 end
 
+local AROUND = 80 -- bytes of a line to each side
+
+---A line that may be long: what is around a place.
+---@param text string
+---@param at? integer  in bytes
+---@return string
+function M.excerpt(text, at)
+  at = at or 1
+  local from, to = math.max(1, at - AROUND), at + AROUND
+  local part = text:sub(from, to)
+  if from > 1 then part = "…" .. part:gsub("^[\x80-\xBF]+", "") end
+  if to < #text then part = part:gsub("[\xC2-\xF4][\x80-\xBF]*$", "") .. "…" end
+  return part
+end
+
 local Reader = {}
 Reader.__index = Reader
 
@@ -40,7 +56,7 @@ local function place(reader, at)
   local start = before:match("^.*\n()") or 1
   local line = reader.text:match("^[^\r\n]*", start)
   local head = reader.text:sub(start, at - 1)
-  return { line = lines + 1, column = (utf8.len(head) or #head) + 1, text = line }
+  return { line = lines + 1, column = (utf8.len(head) or #head) + 1, text = line, at = #head + 1 }
 end
 
 local function fail(reader, at, ...)
@@ -100,10 +116,10 @@ local function value_of(reader)
   if quote then return string_value(reader, quote) end
   local at = reader.at
   local digits = reader:take("%-?%.?%d[%w.]*[eEpP]?[+-]?%w*")
-  if digits then return tonumber(digits) or fail(reader, at, "%s is no number", digits) end
+  if digits then return tonumber(digits) or fail(reader, at, "%s is no number", M.excerpt(digits)) end
   local word = reader:take("[%a_][%w_]*")
   if word and WORDS[word] ~= nil then return WORDS[word] end
-  if word then fail(reader, at, 'a number, a text in "quotes", true or false is needed, not %s', word) end
+  if word then fail(reader, at, 'a number, a text in "quotes", true or false is needed, not %s', M.excerpt(word)) end
   unexpected(reader, 'a number, a text in "quotes", true or false')
 end
 
@@ -125,8 +141,11 @@ local function names_of(allowed)
   return table.concat(names, ", ")
 end
 
+local MOST = 20 -- problems of a tag
+
 local function read(reader, allowed, values, problems)
   local function note(at, message)
+    if #problems == MOST then fail(reader, at, "%s, and more", message) end
     local problem = place(reader, at)
     problem.message = message
     problems[#problems + 1] = problem
@@ -135,12 +154,14 @@ local function read(reader, allowed, values, problems)
   while reader.at <= #reader.text do
     local name, value, at, value_at = assignment(reader)
     if not allowed[name] then
-      note(at, ("unknown name %s; allowed are %s"):format(name, names_of(allowed)))
+      note(at, ("unknown name %s; allowed are %s"):format(M.excerpt(name), names_of(allowed)))
     elseif values[name] ~= nil then
       note(at, name .. " is given twice")
     else
       local checked, wanted = allowed[name](value)
-      if checked == nil then note(value_at, ("%s: %s is needed, not %s"):format(name, wanted, tostring(value))) end
+      if checked == nil then
+        note(value_at, ("%s: %s is needed, not %s"):format(name, wanted, M.excerpt(tostring(value))))
+      end
       values[name] = checked
     end
     reader:skip()
@@ -168,7 +189,7 @@ end
 ---@return string
 function M.describe(problem)
   local line = problem.line > 1 and ("line %d, "):format(problem.line) or ""
-  return ("tag '%s', %scolumn %d: %s"):format(problem.text, line, problem.column, problem.message)
+  return ("tag '%s', %scolumn %d: %s"):format(M.excerpt(problem.text, problem.at), line, problem.column, problem.message)
 end
 
 return M
