@@ -78,7 +78,7 @@ describe("a key", function()
   end
 
   local function run(command)
-    local _, out, err = helper.shell("lua5.4 lua/bin/mbus " .. command:gsub("%$D", folder))
+    local _, out, err = helper.shell(helper.environment() .. "lua5.4 lua/bin/mbus " .. command:gsub("%$D", folder))
     assert.is_true(#out + #err > 0, command)
     return out .. err
   end
