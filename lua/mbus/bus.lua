@@ -241,13 +241,13 @@ local NOWHERE = {} -- in place of the transport of a bus that is driven by hand
 ---@param baudrate number
 ---@return mbus.Settings
 local function settings_at(bus, options, baudrate)
-  local transport = bus.transport or NOWHERE
-  local margin = options.margin or transport.margin or 0.1
+  local line = bus.common.line or NOWHERE
+  local margin = options.margin or line.margin or 0.1
   local settings = {
     baudrate = baudrate,
     timeout = options.timeout or 341 / baudrate + 0.050 + margin,
-    held = not (options.timeout or options.margin) and transport.held or 0,
-    gap = options.gap or transport.gap or 0.1,
+    held = not (options.timeout or options.margin) and line.held or 0,
+    gap = options.gap or line.gap or 0.1,
     idle = options.idle or 33 / baudrate,
     -- 11 bits are what a slave may ask for after its own answer. A character right behind it would take them too, and needs
     -- some more to be seen.
@@ -256,7 +256,7 @@ local function settings_at(bus, options, baudrate)
     retries = options.retries or 2,
     max_telegrams = options.max_telegrams or 32,
     nke = options.nke == nil or options.nke,
-    can_switch = transport == NOWHERE or transport.set_baudrate ~= nil,
+    can_switch = line == NOWHERE or line.set_baudrate ~= nil,
     at = function(other) return settings_at(bus, options, other) end,
   }
   for _, name in ipairs(SELDOM) do settings[name] = options[name] end
@@ -265,8 +265,8 @@ end
 
 local function settings_for(bus, call, address)
   -- A transport knows what speed it really has.
-  local of_transport = bus.transport and bus.transport.baudrate
-  local baudrate = call.baudrate or of_transport or bus.state.baudrate or bus.options.baudrate or 2400
+  local of_line = bus.common.line and bus.common.line.baudrate
+  local baudrate = call.baudrate or of_line or bus.state.baudrate or bus.options.baudrate or 2400
   return settings_at(bus, effective_options(bus, call, address), baudrate)
 end
 
@@ -290,11 +290,14 @@ function act.send(bus, bytes)
   return ""
 end
 
-function act.receive(bus, deadline) return bus.transport:read(math.max(0, deadline - bus.now())) end
+function act.receive(bus, deadline)
+  local seconds = deadline - bus.now()
+  return bus.transport:read(seconds > 0 and seconds or 0, deadline)
+end
 
 function act.sleep(bus, deadline)
   local duration = math.max(0, deadline - bus.now())
-  if bus.transport.sleep then
+  if bus.common.line.sleep then
     bus.transport:sleep(duration)
   else
     require("mbus.runtime").sleep(duration)

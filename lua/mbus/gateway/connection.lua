@@ -6,6 +6,7 @@ local Log = require "mbus.gateway.log"
 local Statistics = require "mbus.gateway.statistics"
 local read = require "mbus.procedure.read"
 local request = require "mbus.request"
+local shared = require "mbus.transport.shared"
 
 local M = {}
 
@@ -66,8 +67,9 @@ local function options_of_bus(self, transport)
   options.timeout = settings.timeout / 1000 * ratio
   options.gap = (options.gap or transport.gap or 0.1) * ratio
   options.retries = settings.attempts - 1
+  local line = shared.common(transport).line -- which knows its speed
   options.trace = function(direction, bytes, time)
-    self.statistics:line(direction, bytes, time, transport.baudrate or 2400)
+    self.statistics:line(direction, bytes, time, line.baudrate or 2400)
     if self.log.depth >= 4 then
       self.log:add("debug", ("%s (%03d) %s"):format(direction, #bytes, require("mbus.core").hex(bytes)))
     end

@@ -72,7 +72,8 @@ function Link:now() return self.state.clock or 0 end
 ---@param now? number
 function Link:set_clock(now)
   local state = self.state
-  state.clock = now and math.max(now, state.clock or now) or state.clock
+  local clock = state.clock
+  if now and (not clock or now > clock) then state.clock = now end
 end
 
 ---How the telegrams of this bus are decoded: with its keys, and the formats that its meters have shown.

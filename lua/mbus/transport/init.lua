@@ -33,7 +33,7 @@ local MODULES = {
 ---@field gap number        seconds of silence that end an unfinished frame
 ---@field baudrate integer  of the line, from which airtime is computed
 ---@field write fun(self, bytes: string): boolean?, mbus.Error?
----@field read fun(self, seconds: number): string?, integer|mbus.Error|nil
+---@field read fun(self, seconds: number, deadline?: number): string?, integer|mbus.Error|nil  waits for the first bytes
 ---@field drain fun(self): string?, mbus.Error?
 ---@field close fun(self)
 

@@ -65,12 +65,12 @@ function Rfc2217:on_subnegotiation(option, payload)
   if answers[command] and #answers[command] < 8 then table.insert(answers[command], value) end
 end
 
-function Rfc2217:accept(bytes)
+function Rfc2217:accept(bytes, now)
   local data = self.telnet:feed(bytes)
   -- The answer to a frame cannot have begun before the frame has ended; what comes so early is old.
   if self.purging and runtime.now() < self.purging then data = "" end
   self.purging = self.purging and data == "" and self.purging or nil
-  if data ~= "" then Tcp.accept(self, data) end
+  if data ~= "" then Tcp.accept(self, data, now) end
 end
 
 -- --- what goes out

@@ -11,11 +11,11 @@ local commons = setmetatable({}, { __mode = "k" })
 
 ---What all users of a transport have in common: a table to keep it in, the same for every handle.
 ---@param line table  a transport
----@return table
+---@return table  with `line`, the transport itself
 function M.common(line)
   local entry = getmetatable(line) == M.Handle and rawget(line, "entry")
   local key = entry and entry.transport or line
-  commons[key] = commons[key] or {}
+  commons[key] = commons[key] or { line = key }
   return commons[key]
 end
 
@@ -41,11 +41,11 @@ end
 
 -- A call that waits: closed meanwhile, it has no result.
 for _, name in ipairs { "write", "read", "drain" } do
-  Handle[name] = function(self, argument)
+  Handle[name] = function(self, ...)
     if self.closed then return nil, self.lost end
     local line = self.entry.transport
     self.busy = true
-    local result, extra = line[name](line, argument)
+    local result, extra = line[name](line, ...)
     self.busy = false
     if self.closed then return nil, self.lost end
     return result, extra

@@ -142,18 +142,19 @@ function Tcp:listen()
   socket:read_start(function(err, bytes)
     if socket ~= self.socket then return end
     if not bytes then return self:disconnect(network.error(self.name, err or "EOF")) end
-    if self.flooded(#bytes, runtime.now()) then return self:disconnect(network.flood(self.name)) end
-    self:accept(bytes)
+    local now = runtime.now()
+    if self.flooded(#bytes, now) then return self:disconnect(network.flood(self.name)) end
+    self:accept(bytes, now)
     self.news:wake()
   end)
 end
 
 ---What came out of the socket.
-function Tcp:accept(bytes)
+function Tcp:accept(bytes, now)
   self.received[#self.received + 1] = bytes
   self.size = self.size + #bytes
   if self.greeting then return end
-  self.path:received(#bytes, runtime.now())
+  self.path:received(#bytes, now)
   self.silent_since, self.patience, self.alive = nil, nil, true
   self.backoff:worked()
 end
@@ -183,8 +184,10 @@ end
 
 function Tcp:take()
   if self.size == 0 then return "" end
-  local bytes = table.concat(self.received)
-  self.received, self.size = {}, 0
+  local received = self.received
+  local bytes = received[2] and table.concat(received) or received[1]
+  for i = #received, 1, -1 do received[i] = nil end
+  self.size = 0
   return bytes
 end
 
@@ -244,11 +247,12 @@ function Tcp:write(bytes)
 end
 
 ---@param seconds number   how long to wait for the first byte; 0 only looks
+---@param deadline? number  the same on the clock of `runtime.now`, where it is known
 ---@return string? bytes   "" when nothing came
 ---@return mbus.Error? err closed noise
-function Tcp:read(seconds)
+function Tcp:read(seconds, deadline)
   if self.size == 0 and self.socket then
-    if seconds > 0 then self:wait(seconds) else runtime.poll() end
+    if seconds > 0 then self.news:wait(deadline or runtime.now() + seconds) else runtime.poll() end
   end
   if self.closed then return nil, self.lost end
   if self.size > 0 then return self:take() end
