@@ -648,8 +648,7 @@ static int next_variable(mbus_cursor *c, mbus_record *r)
         return rc;
     interpret_vib(r);
     value_decode(r);
-    if (c->count < 255)
-        c->count++;
+    c->count++;
     return 1;
 }
 

@@ -144,7 +144,7 @@ typedef struct mbus_cursor {
     const uint8_t *bytes; /* of the telegram; positions count from here */
     uint16_t position, end;
     uint8_t structure; /* mbus_payload: RECORDS, COMMAND, FIXED, FORMAT; others have no records */
-    uint8_t count;     /* records taken so far, up to 255 */
+    uint8_t count;     /* records taken so far; a frame holds up to 126 */
     bool msb_first;    /* mode 2 */
     bool more_records_follow;     /* DIF 1F was met */
     bool global_readout;          /* DIF 7F of a master was met */

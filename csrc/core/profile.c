@@ -53,7 +53,7 @@ static void find_bases(const mbus_telegram *t, mbus_profile *p)
     mbus_cursor cursor = t->records;
     mbus_record r;
 
-    while (cursor.position < p->record.position && mbus_next(&cursor, &r) > 0 && r.position < p->record.position) {
+    while (cursor.position < p->record.position && mbus_next(&cursor, &r) > 0) { /* the profile itself may be met, and is no base */
         if (is_base_value(&r, &p->record)) {
             p->has_base = r.number.magnitude <= INT64_MAX;
             p->sum = p->has_base ? (int64_t)r.number.magnitude : 0;
