@@ -181,6 +181,23 @@ static void cuts_do_not_change_the_frames(void)
     CHECK(single.frames == whole.frames && single.sum == whole.sum);
 }
 
+/* What stands behind a frame is left to the caller, who may be done with it or hand it to somebody else. */
+static void nothing_behind_a_frame_is_taken(void)
+{
+    uint8_t stream[2 * MBUS_FRAME_MAX] = { 0xE5, 0x10, 0x5B, 0x05, 0x60, 0x16, 0x68, 0x03, 0x03, 0x68, 0x53, 0x05, 0xBB, 0x13, 0x16 };
+    const size_t sizes[] = { 1, 5, 9, make(stream + 15, 0x72, heat_meter, sizeof heat_meter), 1 };
+    const uint8_t *p = stream, *behind = stream;
+    mbus_deframer d;
+    mbus_frame frame;
+
+    memset(&d, 0, sizeof d);
+    stream[15 + sizes[3]] = 0xE5;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        behind += sizes[i];
+        CHECK(mbus_deframe(&d, &p, stream + sizeof stream, &frame) == MBUS_FRAME && frame.size == sizes[i] && p == behind);
+    }
+}
+
 /* ------------------------------------------------------------------ telegrams */
 
 /* Every code on the wire has a name, and the unit a text. */
@@ -753,6 +770,57 @@ static void a_profile_is_taken_element_by_element(void)
     CHECK(mbus_profile_next(&profile, &element, &time, &type) == 0 && mbus_profile_next(&profile, &element, &time, &type) == 0);
 }
 
+/* Zero is not negative, whichever way the sum came there. */
+static void a_sum_of_nothing_has_no_sign(void)
+{
+    static const uint8_t records[] = { 0x0C, 0x13, 0x05, 0x00, 0x00, 0x00, 0x0D, 0x93, 0x1F, 0x04, 0x81, 0x00, 0x05, 0x01 };
+    uint8_t bytes[MBUS_FRAME_MAX];
+    mbus_telegram t;
+    mbus_record r, element;
+    mbus_profile profile;
+    mbus_time time;
+    mbus_type type;
+
+    size_t size = make(bytes, 0x78, records, sizeof records);
+    CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK);
+    mbus_cursor cursor = t.records;
+    CHECK(mbus_next(&cursor, &r) == 1 && mbus_next(&cursor, &r) == 1 && mbus_profile_open(&t, &r, &profile) == MBUS_OK);
+    CHECK(mbus_profile_next(&profile, &element, &time, &type) == 1 && element.number.magnitude == 0 && !element.number.negative);
+    CHECK(mbus_profile_next(&profile, &element, &time, &type) == 1 && element.number.magnitude == 1 && element.number.negative);
+}
+
+/* EN 13757-3, Annex A: types I and J have seconds, type F ends with the minute. */
+static void times_tell_whether_they_have_seconds(void)
+{
+    static const uint8_t fields[] = { 3, 4, 6 };
+    for (size_t i = 0; i < sizeof fields; i++) {
+        uint8_t records[] = { fields[i], 0x6D, 1, 1, 1, 1, 1, 1 }, bytes[MBUS_FRAME_MAX];
+        mbus_telegram t;
+        mbus_record r;
+        size_t size = make(bytes, 0x78, records, 2u + fields[i]);
+        CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK && mbus_next(&t.records, &r) == 1);
+        CHECK(!(r.flags & MBUS_FLAGS_NO_VALUE) && r.time.has_seconds == (fields[i] != 4));
+    }
+}
+
+static void records_are_counted(void)
+{
+    static const uint8_t few[] = { 0x01, 0x13, 0x05, 0x2F, 0x2F, 0x00, 0x13, 0x0F, 0x01, 0x13 }; /* neither fillers nor private data */
+    uint8_t most[MBUS_DATA_MAX], bytes[MBUS_FRAME_MAX];
+    mbus_telegram t;
+    mbus_record r;
+
+    size_t size = make(bytes, 0x78, few, sizeof few);
+    CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK && t.records.count == 0);
+    CHECK(mbus_next(&t.records, &r) == 1 && t.records.count == 1 && mbus_next(&t.records, &r) == 1 && t.records.count == 2);
+    CHECK(mbus_next(&t.records, &r) == 0 && t.records.count == 2);
+    for (size_t i = 0; i < sizeof most; i += 2) most[i] = 0x00, most[i + 1] = 0x13; /* DIF and VIF at least */
+    size = make(bytes, 0x78, most, sizeof most);
+    CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK);
+    while (mbus_next(&t.records, &r) > 0) continue;
+    CHECK(t.records.count == 126);
+}
+
 /* EN 13757-3, table 10: numbers of a device are digits, its address is a number. */
 static void numbers_of_a_device_are_digits(void)
 {
@@ -891,6 +959,7 @@ int main(void)
     frames_survive_writing_and_reading();
     one_wrong_byte_is_noticed();
     cuts_do_not_change_the_frames();
+    nothing_behind_a_frame_is_taken();
     records_are_read_up_to_the_damage();
     damage_never_leads_out_of_bounds();
     number_text_is_exact();
@@ -910,6 +979,9 @@ int main(void)
     frames_without_ci_have_no_records();
     what_c_sees_of_a_telegram();
     a_profile_is_taken_element_by_element();
+    a_sum_of_nothing_has_no_sign();
+    times_tell_whether_they_have_seconds();
+    records_are_counted();
     numbers_of_a_device_are_digits();
     vifes_come_one_by_one();
 #ifndef MBUS_NO_NAMES
