@@ -172,10 +172,9 @@ mbus_event mbus_deframe(mbus_deframer *d, const uint8_t **bytes, const uint8_t *
     mbus_event event;
 
     forget(d);
-    /* One byte at a time until a frame's size is known: what is reported depends on the bytes, not on their cuts. */
+    /* One byte at a time until a frame's size is sure: what is reported depends on the bytes, not on their cuts. */
     while ((event = examine(d, frame)) == MBUS_MORE && *bytes != end) {
-        unsigned needs = mbus_deframe_needs(d);
-        size_t n = needs > d->have && d->have >= 4 ? (size_t)(needs - d->have) : 1;
+        size_t n = d->have >= 4 ? (size_t)(mbus_deframe_needs(d) - d->have) : 1;
         if (n > (size_t)(end - *bytes))
             n = (size_t)(end - *bytes);
         memcpy(d->buffer + d->have, *bytes, n);

@@ -87,6 +87,7 @@ static void frames_survive_writing_and_reading(void)
         CHECK(sample->length == 0 || memcmp(frame.data, sample->data, sample->length) == 0);
         free(copy);
 
+        CHECK(mbus_frame_write(sample, bytes, (size_t)size) == size);
         CHECK(mbus_frame_write(sample, bytes, (size_t)size - 1) == MBUS_E_NO_SPACE);
         for (size_t n = 0; n < (size_t)size; n++) { /* every shorter piece is refused */
             copy = exact(bytes, n);
@@ -196,6 +197,31 @@ static void nothing_behind_a_frame_is_taken(void)
         behind += sizes[i];
         CHECK(mbus_deframe(&d, &p, stream + sizeof stream, &frame) == MBUS_FRAME && frame.size == sizes[i] && p == behind);
     }
+    static const uint8_t false_start[] = { 0x68, 0x05, 0x05, 0x10, 0x5B, 0x05, 0x60, 0x16 };
+    p = false_start;
+    CHECK(mbus_deframe(&d, &p, false_start + sizeof false_start, &frame) == MBUS_NOISE && p == false_start + 4);
+}
+
+/* Size of the frame that waits behind what these bytes are reported as. */
+static unsigned needs_after(const char *text)
+{
+    const uint8_t *bytes = (const uint8_t *)text;
+    mbus_deframer d;
+    mbus_frame frame;
+
+    memset(&d, 0, sizeof d);
+    mbus_deframe(&d, &bytes, bytes + strlen(text), &frame);
+    return mbus_deframe_needs(&d);
+}
+
+static void a_frame_tells_its_size_as_soon_as_it_can(void)
+{
+    CHECK(needs_after("") == 0 && needs_after("\x68") == 0);
+    CHECK(needs_after("\x68\x05") == 11 && needs_after("\x68\x05\x05\x68\x08") == 11 && needs_after("\x68\xFF\xFF") == 261);
+    CHECK(needs_after("\x10") == 5 && needs_after("\x10\x5B\x05\x60") == 5);
+    CHECK(needs_after("\xE5") == 0 && needs_after("\x10\x5B\x05\x60\x16") == 0); /* reported, so that nothing waits */
+    CHECK(needs_after("\x68\x68\x05") == 11); /* the first byte is noise, and no part of what begins behind it */
+    CHECK(needs_after("\x68\x10\x05") == 5 && needs_after("\x68\xE5\x05") == 1 && needs_after("\x68\x05\x06") == 0);
 }
 
 /* ------------------------------------------------------------------ telegrams */
@@ -960,6 +986,7 @@ int main(void)
     one_wrong_byte_is_noticed();
     cuts_do_not_change_the_frames();
     nothing_behind_a_frame_is_taken();
+    a_frame_tells_its_size_as_soon_as_it_can();
     records_are_read_up_to_the_damage();
     damage_never_leads_out_of_bounds();
     number_text_is_exact();
