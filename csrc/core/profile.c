@@ -47,13 +47,14 @@ static bool is_base_time(const mbus_record *r, const mbus_record *profile)
            (r->quantity == MBUS_QUANTITY_DATE || r->quantity == MBUS_QUANTITY_DATETIME) && !mbus_next_vife(r, &state, &code);
 }
 
-/* The nearest base value and base time before the profile, as a telegram may hold several sets. */
+/* The nearest base value and base time before the profile, as a telegram may hold several sets. The profile itself may be met
+ * as well, and is neither. */
 static void find_bases(const mbus_telegram *t, mbus_profile *p)
 {
     mbus_cursor cursor = t->records;
     mbus_record r;
 
-    while (cursor.position < p->record.position && mbus_next(&cursor, &r) > 0) { /* the profile itself may be met, and is no base */
+    while (cursor.position < p->record.position && mbus_next(&cursor, &r) > 0) {
         if (is_base_value(&r, &p->record)) {
             p->has_base = r.number.magnitude <= INT64_MAX;
             p->sum = p->has_base ? (int64_t)r.number.magnitude : 0;

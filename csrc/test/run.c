@@ -796,23 +796,43 @@ static void a_profile_is_taken_element_by_element(void)
     CHECK(mbus_profile_next(&profile, &element, &time, &type) == 0 && mbus_profile_next(&profile, &element, &time, &type) == 0);
 }
 
-/* Zero is not negative, whichever way the sum came there. */
-static void a_sum_of_nothing_has_no_sign(void)
+/* The base value 5 and a profile with these control bytes and data. */
+static mbus_profile profile_of(const uint8_t *data, size_t n)
 {
-    static const uint8_t records[] = { 0x0C, 0x13, 0x05, 0x00, 0x00, 0x00, 0x0D, 0x93, 0x1F, 0x04, 0x81, 0x00, 0x05, 0x01 };
-    uint8_t bytes[MBUS_FRAME_MAX];
+    static uint8_t bytes[MBUS_FRAME_MAX];
+    uint8_t records[MBUS_DATA_MAX] = { 0x0C, 0x13, 0x05, 0x00, 0x00, 0x00, 0x0D, 0x93, 0x1F, (uint8_t)n };
     mbus_telegram t;
-    mbus_record r, element;
+    mbus_record r;
     mbus_profile profile;
-    mbus_time time;
-    mbus_type type;
 
-    size_t size = make(bytes, 0x78, records, sizeof records);
+    memset(&profile, 0, sizeof profile);
+    memcpy(records + 10, data, n);
+    size_t size = make(bytes, 0x78, records, 10 + n);
     CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK);
     mbus_cursor cursor = t.records;
     CHECK(mbus_next(&cursor, &r) == 1 && mbus_next(&cursor, &r) == 1 && mbus_profile_open(&t, &r, &profile) == MBUS_OK);
-    CHECK(mbus_profile_next(&profile, &element, &time, &type) == 1 && element.number.magnitude == 0 && !element.number.negative);
-    CHECK(mbus_profile_next(&profile, &element, &time, &type) == 1 && element.number.magnitude == 1 && element.number.negative);
+    return profile;
+}
+
+static void elements_of_a_profile_are_numbers(void)
+{
+    static const uint8_t decrements[] = { 0x81, 0x00, 0x05, 0x01 }, reals[] = { 0x45, 0x00, 0x00, 0x00, 0x80, 0x3F };
+    static const uint8_t half[] = { 0x02, 0x00, 0x01, 0x00, 0x02 };
+    mbus_record element;
+    mbus_time time;
+    mbus_type type;
+
+    mbus_profile p = profile_of(decrements, sizeof decrements); /* 0 is not negative, whichever way the sum came there */
+    CHECK(mbus_profile_next(&p, &element, &time, &type) == 1 && element.number.magnitude == 0 && !element.number.negative);
+    CHECK(element.type == MBUS_TYPE_NUMBER && element.data_length == 1 && !element.bytes && element.length == 0);
+    CHECK(mbus_profile_next(&p, &element, &time, &type) == 1 && element.number.magnitude == 1 && element.number.negative);
+    p = profile_of(reals, sizeof reals); /* no step of a sum: a number without value */
+    CHECK(mbus_profile_next(&p, &element, &time, &type) == 1 && element.type == MBUS_TYPE_NUMBER);
+    CHECK(element.flags & MBUS_FLAG_VALUE_INVALID);
+    p = profile_of(half, sizeof half);
+    CHECK(mbus_profile_next(&p, &element, &time, &type) == 1 && element.number.magnitude == 1);
+    CHECK(mbus_profile_next(&p, &element, &time, &type) == MBUS_E_DATA_END);
+    CHECK(mbus_profile_next(&p, &element, &time, &type) == 0);
 }
 
 /* EN 13757-3, Annex A: types I and J have seconds, type F ends with the minute. */
@@ -1006,7 +1026,7 @@ int main(void)
     frames_without_ci_have_no_records();
     what_c_sees_of_a_telegram();
     a_profile_is_taken_element_by_element();
-    a_sum_of_nothing_has_no_sign();
+    elements_of_a_profile_are_numbers();
     times_tell_whether_they_have_seconds();
     records_are_counted();
     numbers_of_a_device_are_digits();

@@ -115,6 +115,10 @@ describe("the times of a profile", function()
   it("keep the seconds of a base of type I", function()
     assert.are.same({ "2024-02-29T13:46:30", "2024-02-29T13:47:30" },
       times(bytes "06 6D 1E 2D 0D 1D 32 00" .. series(ABSOLUTE | 0x10 | BYTE, 1, "\1\2")))
+    assert.are.same({ "2024-02-29T00:59:59", "2024-02-29T01:00:00" },
+      times(bytes "06 6D 3A 3B 00 1D 32 00" .. series(ABSOLUTE | BYTE, 1, "\1\2")))
+    assert.are.same({ "2024-02-29T23:59:59", "2024-03-01T00:00:00" },
+      times(bytes "06 6D 3A 3B 17 1D 32 00" .. series(ABSOLUTE | BYTE, 1, "\1\2")))
   end)
 
   it("count from the nearest base before the profile", function()
@@ -163,6 +167,9 @@ describe("the values of a profile", function()
       assert.are.same(none, values(0x41, "\1\2", nil, base), core.hex(base))
       assert.are.same({ 0.001, 0.002 }, values(0x01, "\1\2", nil, base), core.hex(base)) -- absolute ones need none
     end
+    -- the temperature of the return is not that of the flow, although its unit is
+    local temperatures = assert(profile(bytes "0A 5E 00 10 0D DA 1F 04 41 00 01 02"))
+    assert.are.same({ 2 }, { #temperatures, temperatures[1][2], temperatures[2][2] })
     -- with the same VIFE it is the same thing again
     local list = assert(profile(bytes "0C 93 3C 00 10 00 00 0D 93 BC 1F 04 41 00 01 02"))
     assert.are.same({ 1.001, 1.003 }, { list[1][2], list[2][2] })
@@ -182,6 +189,7 @@ describe("the values of a profile", function()
     base = "\x07\x13\x01\0\0\0\0\0\0\xE0"
     assert.are.same({ -2305843009213693.952, "none" }, values(0x81, "\1\1", nil, base))
     assert.are.same({ "none" }, values(0x47, "\0\0\0\0\0\0\0\x20"))
+    assert.are.same({ 2305843009213694.951 }, values(0x47, "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x1F")) -- the largest step
   end)
 
   it("have storage numbers from that of the profile on", function()
