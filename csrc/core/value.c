@@ -271,7 +271,7 @@ static void decode_field(mbus_record *r)
     const uint8_t *p = r->data;
     bool dated = codes_date(r);
 
-    if (r->field == 0 || r->field == 8 || r->data_length == 0)
+    if (r->data_length == 0)
         return;
     if (r->field == 0x0D) {
         variable_length(r);

@@ -849,6 +849,34 @@ static void times_tell_whether_they_have_seconds(void)
     }
 }
 
+/* A digit A..F takes the sign with it, wherever that stands: in the top digit or in LVAR. */
+static void digits_that_are_none_have_no_sign(void)
+{
+    static const uint8_t records[] = { 0x0A, 0x13, 0xA0, 0xF0, 0x0D, 0x13, 0xD1, 0x1A, 0x0D, 0x13, 0xD1, 0x11 };
+    uint8_t bytes[MBUS_FRAME_MAX];
+    mbus_telegram t;
+    mbus_record r;
+
+    size_t size = make(bytes, 0x78, records, sizeof records);
+    CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK);
+    CHECK(mbus_next(&t.records, &r) == 1 && r.flags & MBUS_FLAG_BCD_INVALID && !r.number.negative);
+    CHECK(mbus_next(&t.records, &r) == 1 && r.flags & MBUS_FLAG_BCD_INVALID && !r.number.negative);
+    CHECK(mbus_next(&t.records, &r) == 1 && r.flags == 0 && r.number.negative);
+}
+
+/* EN 13757-3, Annex A, type K: four bytes. */
+static void a_daylight_saving_rule_has_four_bytes(void)
+{
+    static const uint8_t records[] = { 0x04, 0xFD, 0x72, 0x02, 0xBF, 0x3B, 0xA3, 0x01, 0x13, 0x05 };
+    uint8_t bytes[MBUS_FRAME_MAX];
+    mbus_telegram t;
+    mbus_record r;
+
+    size_t size = make(bytes, 0x78, records, sizeof records);
+    CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK && mbus_next(&t.records, &r) == 1);
+    CHECK(r.coding == MBUS_CODING_DST_RULE && r.type == MBUS_TYPE_BYTES && r.bytes == r.data && r.length == 4);
+}
+
 static void records_are_counted(void)
 {
     static const uint8_t few[] = { 0x01, 0x13, 0x05, 0x2F, 0x2F, 0x00, 0x13, 0x0F, 0x01, 0x13 }; /* neither fillers nor private data */
@@ -957,6 +985,15 @@ static void names_are_found_both_ways(void)
         while (strcmp(mbus_modifier_name(code - unit - 1), mbus_modifier_name(code)) == 0) unit++;
         CHECK(unit < 4 && mbus_modifier_code(mbus_modifier_name(code), unit) == (int)code);
     }
+    for (unsigned code = 0; code <= 0x1F; code++) {
+        const char *error = mbus_record_error_name(code), *action = mbus_action_name(code);
+        CHECK(!error || mbus_modifier_code(error, 0) == (int)code);
+        CHECK(!action || mbus_modifier_code(action, 0) == (int)code);
+    }
+    for (unsigned code = 0xFC00; code <= 0xFC7F; code++) {
+        const char *name = mbus_modifier_name(code);
+        CHECK(strcmp(name, "reserved") == 0 || mbus_modifier_code(name, 0) == (int)code);
+    }
     for (unsigned code = 0; code < 0x10; code++) /* actions and errors, which have lists of their own */
         CHECK(strcmp(mbus_modifier_name(code), "reserved") == 0 && strcmp(mbus_modifier_name(code + 0x80), "reserved") == 0);
     CHECK(strcmp(mbus_unit_name(MBUS_UNIT_COUNT), "") == 0 && strcmp(mbus_quantity_name(MBUS_QUANTITY_COUNT), "reserved") == 0);
@@ -1028,6 +1065,8 @@ int main(void)
     a_profile_is_taken_element_by_element();
     elements_of_a_profile_are_numbers();
     times_tell_whether_they_have_seconds();
+    digits_that_are_none_have_no_sign();
+    a_daylight_saving_rule_has_four_bytes();
     records_are_counted();
     numbers_of_a_device_are_digits();
     vifes_come_one_by_one();

@@ -95,6 +95,7 @@ describe("a time of day", function()
     assert.are.equal("summer_time", flags("\x04", "\x2D\x8D\x1C\x33"))
     assert.are.equal("summer_time", flags("\x06", "\x5E\x2D\x0D\x1C\x33\0"))
     assert.are.equal("", flags("\x06", "\x9E\x6D\xED\x1C\x33\xFF"))
+    assert.are.equal("", flags("\x06", "\xBB\x7B\xF7\x1C\x33\xFF")) -- odd ones too
     assert.are.equal("time_invalid", flags("\x06", "\x1E\xAD\x0D\x1C\x33\0"))
     assert.are.equal("13:45:30", record("\x03", "\x6D", "\xDE\xED\xED").value)
   end)

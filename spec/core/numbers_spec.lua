@@ -95,6 +95,7 @@ describe("the length of data", function()
       local r = record(text)
       return r.value, r.type, table.concat(r.flags, " ")
     end
+    assert.are.same({ ("a"):rep(191), "string", "" }, { seen("0D FD 10 BF" .. ("61"):rep(191)) })
     assert.are.same({ nil, "number", "value_invalid" }, { seen "0D 13 C0" }) -- no digit is no number
     assert.are.same({ 0.001, "number", "" }, { seen "0D 13 C1 01" })
     assert.are.same({ nil, "number", "bcd_invalid" }, { seen "0D 13 C1 F1" }) -- the sign is in LVAR
@@ -119,6 +120,10 @@ describe("the length of data", function()
       local r = record(("0D FD 10 03 61 %02X 62"):format(code))
       assert.are.equal(printable and "" or "not_printable", table.concat(r.flags, " "), ("%02X"):format(code))
       assert.are.equal("b" .. utf8.char(code) .. "a", r.value)
+      for _, at_the_edge in ipairs { "0D FD 10 03 %02X 61 62", "0D FD 10 03 61 62 %02X" } do
+        local flags = record(at_the_edge:format(code)).flags
+        assert.are.equal(printable and "" or "not_printable", table.concat(flags, " "), at_the_edge:format(code))
+      end
     end
   end)
 end)
