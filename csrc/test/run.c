@@ -721,6 +721,9 @@ static void compact_frames_that_do_not_expand(void)
     CHECK(expanded(headers, MBUS_DATA_MAX, 4) == MBUS_E_BAD_CRC);
     CHECK(expanded((const uint8_t *)"\x84", 1, 6) == MBUS_E_DIF_END);
     CHECK(expanded((const uint8_t *)"\x02\x93", 2, 6) == MBUS_E_VIF_END);
+    uint8_t *cut = exact((const uint8_t *)"\x01\xFC", 2); /* no byte behind it may be looked at */
+    CHECK(expanded(cut, 2, 6) == MBUS_E_VAR_VIF_END);
+    free(cut);
 }
 
 static void no_ci_is_beyond_the_table(void)
@@ -912,6 +915,43 @@ static void numbers_of_a_device_are_digits(void)
     }
 }
 
+/* EN 13757-3, Annex B: the actions 0C and 0D have no data, whatever the DIF says. */
+static void two_actions_have_no_data(void)
+{
+    for (uint8_t action = 0; action <= 0x0F; action++) {
+        uint8_t records[] = { 0x01, 0x93, action, 0x00, 0x13 }, bytes[MBUS_FRAME_MAX];
+        mbus_telegram t;
+        mbus_record r;
+        size_t size = make(bytes, 0x51, records, sizeof records);
+        CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK && mbus_next(&t.records, &r) == 1);
+        CHECK(r.data_length == (action == 0x0C || action == 0x0D ? 0 : 1));
+        size = make(bytes, 0x78, records, sizeof records); /* a meter reports errors with these codes */
+        CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK && mbus_next(&t.records, &r) == 1 && r.data_length == 1);
+    }
+}
+
+/* The VIFE behind a VIF of each table; what follows the private VIF FF is private too. */
+static void vifes_stand_behind_the_true_vif(void)
+{
+    static const struct {
+        uint8_t record[6];
+        int count;
+    } samples[] = {
+        { { 0x01, 0x93, 0x3C, 0x05 }, 1 },       { { 0x01, 0xFB, 0x80, 0x3C, 0x05 }, 1 },       { { 0x01, 0xFD, 0x80, 0x3C, 0x05 }, 1 },
+        { { 0x01, 0xFD, 0xFD, 0x83, 0x3C, 0x05 }, 1 }, { { 0x01, 0xFD, 0xFD, 0x03, 0x05 }, 0 }, { { 0x01, 0xFF, 0x93, 0x3C, 0x05 }, 0 },
+    };
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        uint8_t bytes[MBUS_FRAME_MAX];
+        mbus_telegram t;
+        mbus_record r;
+        unsigned state = 0, code = 0;
+        size_t size = make(bytes, 0x78, samples[i].record, sizeof samples[i].record);
+        CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK && mbus_next(&t.records, &r) == 1);
+        CHECK(mbus_next_vife(&r, &state, &code) == samples[i].count && (samples[i].count == 0 || code == 0x3C));
+        CHECK(mbus_next_vife(&r, &state, &code) == 0);
+    }
+}
+
 static void vifes_come_one_by_one(void)
 {
     static const uint8_t records[] = { 0x01, 0xAB, 0xFC, 0x81, 0x22, 0x05 }; /* 5 W at phase L1, per hour */
@@ -1000,6 +1040,20 @@ static void names_are_found_both_ways(void)
 }
 #endif
 
+/* A text that does not fit leaves alone what stands behind the buffer. */
+static void texts_stay_in_their_memory(void)
+{
+    const mbus_number number = { 220, 1, 0, -1, true }, shifted = { 220, 1, 5, -1, true };
+    for (size_t n = 0; n < 8; n++) {
+        char *small = malloc(n > 0 ? n : 1);
+        if (!small) abort();
+        CHECK(mbus_number_text(&number, small, n) == (n < 5 ? MBUS_E_NO_SPACE : 5));
+        CHECK(mbus_number_text(&shifted, small, n) == (n < 7 ? MBUS_E_NO_SPACE : 7)); /* -21.995 */
+        CHECK(mbus_utf8((const uint8_t *)"a\xE4", 2, false, small, n) == (n < 3 ? MBUS_E_NO_SPACE : 3));
+        free(small);
+    }
+}
+
 static void short_buffers_are_refused(void)
 {
     const mbus_number number = { 220, 1, 0, -1, true }, wide = { 18446744073709551615u, 86400, 1001, -9, true };
@@ -1069,11 +1123,14 @@ int main(void)
     a_daylight_saving_rule_has_four_bytes();
     records_are_counted();
     numbers_of_a_device_are_digits();
+    two_actions_have_no_data();
+    vifes_stand_behind_the_true_vif();
     vifes_come_one_by_one();
 #ifndef MBUS_NO_NAMES
     errors_have_their_codes();
     names_are_found_both_ways();
 #endif
+    texts_stay_in_their_memory();
     short_buffers_are_refused();
     manufacturers_have_three_letters();
     printf("C checks: %u passed, %u failed\n", passed, failed);

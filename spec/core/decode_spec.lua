@@ -368,8 +368,9 @@ describe("VIFs and VIFEs", function()
     t = core.telegram(bytes "68 04 04 68 53 03 51 7F 26 16")
     assert.is_true(t.global_readout_request)
     assert.are.same({ 0 }, { #t, t.error })
-    t = core.telegram(core.long(0x53, 3, 0x51, "\x7F\x7F")) -- one VIF of all storages, not everything
-    assert.are.equal("reserved_dif", t.error.code)
+    for _, text in ipairs { "7F 7F", "7F 13", "7F 7E 7E", "7F 7E 13" } do -- one VIF of all storages, not everything
+      assert.are.equal("reserved_dif", core.telegram(core.long(0x53, 3, 0x51, bytes(text))).error.code, text)
+    end
   end)
 
   it("that are unknown cost only their own meaning", function()

@@ -169,6 +169,15 @@ describe("a unit in plain text", function()
     end
   end)
 
+  it("stands before VIFE that end, and before data of no length", function()
+    for _, text in ipairs { "00 FC 02 62 61 F4", "00 FC F4 74 02 62" } do
+      assert.are.equal("premature_end_of_var_vif", telegram(text).error.code, text)
+    end
+    for text, unit in pairs { ["00 FC 02 62 61 3C"] = "ab", ["08 FC BC 3C 02 62 61"] = "ab", ["01 FC 01 61 3C 05"] = "a", ["01 FC 02 62 61 12 05"] = "ab" } do
+      assert.are.equal(unit, record(text).unit, text)
+    end
+  end)
+
   it("needs no room for data in a format frame", function()
     local signature, headers = telegram("01 FC 02 62 61 74 05"):format()
     assert.are.equal("01 FC 02 62 61 74", core.hex(headers))

@@ -111,7 +111,8 @@ describe("the CI field", function()
   it("is unsupported elsewhere", function()
     for ci = 0, 255 do
       if not known[ci] and ci ~= 0x73 and ci ~= 0x77 then
-        assert.are.equal("unsupported_ci", telegram(ci, ONE).error.code, ("%02X"):format(ci))
+        local err = telegram(ci, ONE).error
+        assert.are.same({ "unsupported_ci", 6 }, { err.code, err.offset }, ("%02X"):format(ci)) -- where the CI stands
       end
     end
   end)
@@ -133,6 +134,7 @@ describe("the CI field", function()
     assert.is_nil(t.error)
     assert.are.same({ id = "FFFFFFFF", manufacturer_code = 0xFFFF, version = 0xFF, medium = 0xFF },
       telegram(0x52, "FF FF FF FF FF FF FF FF").selection)
+    for n = 0, 7 do assert.are.equal("header_too_short", telegram(0x52, ("FF"):rep(n)).error.code) end
   end)
 
   it("of an error may be followed by records that describe it", function()
