@@ -339,6 +339,10 @@ static void number_text_is_exact(void)
         { { 2, 3600, 0, 0, false }, "7200" },
         { { 9223372036854775808u, 1, 0, 0, true }, "-9223372036854775808" },
         { { 18446744073709551615u, 1, 0, -3, false }, "18446744073709551.615" },
+        { { 5, 1, 1, -2, false }, "0.051" },
+        { { 999999999, 1, 1, -3, false }, "1000000.000" }, /* one limb carries to the next, or borrows from it */
+        { { 1000000, 1, 1, 0, true }, "-999999.999" },
+        { { 18446744073709551615u, 86400, 1, 3, false }, "1593798687968505259536000000.001" },
     };
     for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
         char text[MBUS_NUMBER_TEXT_MAX + 1] = "";
@@ -870,7 +874,7 @@ static void digits_that_are_none_have_no_sign(void)
 /* EN 13757-3, Annex A, type K: four bytes. */
 static void a_daylight_saving_rule_has_four_bytes(void)
 {
-    static const uint8_t records[] = { 0x04, 0xFD, 0x72, 0x02, 0xBF, 0x3B, 0xA3, 0x01, 0x13, 0x05 };
+    static const uint8_t records[] = { 0x04, 0xFD, 0x72, 0x02, 0x1F, 0x3B, 0xA3, 0x01, 0x13, 0x05 };
     uint8_t bytes[MBUS_FRAME_MAX];
     mbus_telegram t;
     mbus_record r;
@@ -878,6 +882,12 @@ static void a_daylight_saving_rule_has_four_bytes(void)
     size_t size = make(bytes, 0x78, records, sizeof records);
     CHECK(mbus_telegram_read(bytes, size, &t, NULL) == MBUS_OK && mbus_next(&t.records, &r) == 1);
     CHECK(r.coding == MBUS_CODING_DST_RULE && r.type == MBUS_TYPE_BYTES && r.bytes == r.data && r.length == 4);
+    char text[64];
+    const char *const want = "off, from 03-31 02:00 to 10-27, -1 h";
+    CHECK(mbus_dst_rule_text(&r, text, sizeof text) == (int)strlen(want) && memcmp(text, want, strlen(want)) == 0);
+    r.bytes = (const uint8_t *)"\xA3\xDB\x9E\xE3"; /* mode 2; the upper bits of the hour are the zone */
+    r.msb_first = true;
+    CHECK(mbus_dst_rule_text(&r, text, sizeof text) == 35 && memcmp(text, "on, from 03-30 03:00 to 10-27, +2 h", 35) == 0);
 }
 
 static void records_are_counted(void)
@@ -1040,6 +1050,17 @@ static void names_are_found_both_ways(void)
 }
 #endif
 
+/* More places than any meter asks for. */
+static void an_exponent_of_any_size_has_its_places(void)
+{
+    for (int exponent = -55; exponent >= -200; exponent--) {
+        const mbus_number number = { 7, 1, 0, (int16_t)exponent, true };
+        char text[256];
+        CHECK(mbus_number_text(&number, text, sizeof text) == 3 - exponent && memcmp(text, "-0.0", 4) == 0 && text[2 - exponent] == '7');
+        CHECK(memchr(text + 1, '.', (size_t)(2 - exponent)) == text + 2 && strspn(text + 3, "0") == (size_t)(-1 - exponent));
+    }
+}
+
 /* A text that does not fit leaves alone what stands behind the buffer. */
 static void texts_stay_in_their_memory(void)
 {
@@ -1130,6 +1151,7 @@ int main(void)
     errors_have_their_codes();
     names_are_found_both_ways();
 #endif
+    an_exponent_of_any_size_has_its_places();
     texts_stay_in_their_memory();
     short_buffers_are_refused();
     manufacturers_have_three_letters();
