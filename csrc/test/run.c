@@ -443,6 +443,8 @@ static void bcd_of_any_length_is_written(void)
     CHECK(writes(&r, "\x0D\x13\xC9\x78\x56\x34\x12\x90\x78\x56\x34\x12", 12));
     r.msb_first = true;
     CHECK(writes(&r, "\x0D\x13\xC9\x12\x34\x56\x78\x90\x12\x34\x56\x78", 12));
+    r.number.magnitude = 1234;
+    CHECK(writes(&r, "\x0D\x13\xC2\x12\x34", 5));
     r = number_record(0x0D, 1234, true);
     r.length = 3;
     CHECK(writes(&r, "\x0D\x13\xD3\x34\x12\x00", 6));
@@ -488,6 +490,11 @@ static void binary_of_any_length_is_written(void)
     CHECK(writes(&r, "\x0D\x13\xE8\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F", 11));
     r.number.magnitude++;
     CHECK(is_refused(&r));
+#ifndef MBUS_NO_NAMES
+    uint8_t out[MBUS_FRAME_MAX];
+    const char *problem = "";
+    CHECK(mbus_record_write(&r, out, sizeof out, &problem) == MBUS_E_BAD_VALUE && strstr(problem, "eight bytes hold 63 bits"));
+#endif
 }
 
 /* Containers take the lengths that table 6 has a code for, texts up to 191 bytes. */
@@ -607,6 +614,21 @@ static void mode_2_is_written(void)
     CHECK(writes(&r, "\x06\x13\x09\x32\x1D\x8D\x2D\x9E", 8));
     r.msb_first = false;
     CHECK(writes(&r, "\x06\x13\x9E\x2D\x8D\x1D\x32\x09", 8));
+}
+
+/* EN 13757-3, Annex A: summer time has a bit in type F and three places in type I, the leap year one. */
+static void summer_time_is_written(void)
+{
+    mbus_record r = number_record(4, 0, false);
+    r.type = MBUS_TYPE_DATETIME;
+    r.time = (mbus_time){ 2024, 6, 30, 12, 0, 0, true }; /* a Sunday of week 26 */
+    CHECK(writes(&r, "\x04\x13\x00\x0C\x1E\x36", 6));
+    r.field = 6;
+    CHECK(writes(&r, "\x06\x13\x80\x00\xEC\x1E\x36\x1A", 8));
+    r.flags = MBUS_FLAG_SUMMER_TIME;
+    CHECK(writes(&r, "\x06\x13\xC0\x40\xEC\x1E\x36\x5A", 8));
+    r.field = 4;
+    CHECK(writes(&r, "\x04\x13\x00\x8C\x1E\x36", 6));
 }
 
 /* EN 13757-3, 6.3: 41 bits of storage, 20 of tariff and 10 of subunit, spread over up to ten DIFEs. */
@@ -1129,6 +1151,7 @@ int main(void)
     fields_take_what_fits_them();
     bytes_have_the_length_of_their_field();
     mode_2_is_written();
+    summer_time_is_written();
     dibs_have_their_bits();
     vifs_are_written();
     a_frame_takes_252_bytes();
