@@ -705,6 +705,13 @@ static void compact_frames_stay_in_their_memory(void)
     for (size_t n = 0; n < sizeof headers; n++) CHECK(mbus_format_of(&t, full, n, &signature) == MBUS_E_NO_SPACE);
     CHECK(mbus_compact_signature(&t) == MBUS_E_UNSUPPORTED_CI);
 
+    size_t other_size = make(bytes, 0x71, records, 1); /* an alarm has no records */
+    CHECK(mbus_telegram_read(bytes, other_size, &t, NULL) == MBUS_OK);
+    CHECK(mbus_format_of(&t, full, sizeof full, &signature) == MBUS_E_UNSUPPORTED_CI);
+    other_size = make(bytes, 0x78, records, sizeof records - 1);
+    CHECK(mbus_telegram_read(bytes, other_size, &t, NULL) == MBUS_OK);
+    CHECK(mbus_format_of(&t, full, sizeof full, &signature) == MBUS_E_DATA_END);
+
     size_t compact_size = make(bytes, 0x79, short_data, sizeof short_data);
     CHECK(mbus_telegram_read(bytes, compact_size, &t, NULL) == MBUS_OK);
     CHECK(mbus_compact_signature(&t) == 0x3B31);
