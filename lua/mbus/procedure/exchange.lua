@@ -76,19 +76,24 @@ local function asks_for_data(sent)
   return code ~= nil and (code:byte() & 0x0F == 0x0A or code:byte() & 0x0F == 0x0B)
 end
 
-local resting = {} -- deframers that nobody uses
+local resting = {} -- ears that nobody needs now: a new one for every request would be much of the garbage
 
 local function new_ear(link, sent, ends, unasked)
-  return setmetatable({
-    link = link,
-    ack = unasked:find(core.ACK, 1, true) ~= nil,
-    deframer = table.remove(resting) or core.deframer(),
-    echo = sent, held = "", held_errors = 0,
-    fed = 0, position = 0, damage = NONE,
-    window_end = ends + link.settings.timeout - (asks_for_data(sent) and 0 or link.settings.held or 0),
-    limit = ends + link:longest_answer(),
-    noise = "", line_errors = 0,
-  }, Ear)
+  local ear = table.remove(resting) or setmetatable({ deframer = core.deframer() }, Ear)
+  ear.link = link
+  ear.ack = unasked:find(core.ACK, 1, true) ~= nil
+  ear.echo, ear.held, ear.held_errors = sent, "", 0
+  ear.fed, ear.position, ear.damage = 0, 0, NONE
+  ear.window_end = ends + link.settings.timeout - (asks_for_data(sent) and 0 or link.settings.held or 0)
+  ear.limit = ends + link:longest_answer()
+  ear.noise, ear.line_errors = "", 0
+  return ear
+end
+
+function Ear:rest()
+  self.deframer:reset()
+  self.link, self.last, self.since, self.perhaps, self.passed = nil, nil, nil, nil, nil
+  resting[#resting + 1] = self
 end
 
 ---Holds back what could be the echo of our own frame, which two-wire and optical converters return. An E5 in it is
@@ -272,8 +277,7 @@ local function attempt(link, bytes, judge, options)
   local ear = new_ear(link, bytes, ends, unasked)
   local value, final
   value, err, final = listen(link, ear, judge, options)
-  ear.deframer:reset()
-  resting[#resting + 1] = ear.deframer
+  ear:rest()
   return value, err, final
 end
 

@@ -48,6 +48,7 @@ Link.__index = Link
 ---@field not_before? number                earliest time of the next request
 ---@field clock? number                     time that was fed last
 
+local NONE = {} -- what stays empty
 local BITS = 11 -- of a character: start, 8 data, parity, stop (EN 13757-2)
 local FRAME_MAX = 261
 
@@ -59,7 +60,7 @@ function Link.state() return { next_fcb = {}, next_command = {}, deaf = {}, form
 ---@param now? number
 ---@return mbus.Link
 function Link.new(settings, state, now)
-  local link = setmetatable({ settings = settings, state = state or Link.state(), log = {}, logged = 0, inbox = "", unasked = "",
+  local link = setmetatable({ settings = settings, state = state or Link.state(), log = NONE, logged = 0, inbox = "", unasked = "",
     plan = settings.dry_run and {} or nil }, Link)
   link:set_clock(now)
   return link
@@ -96,6 +97,7 @@ end
 function Link:trace(direction, bytes, time)
   if bytes == "" then return end
   if self.on_trace then return self.on_trace(direction, bytes, time or self:now()) end
+  if self.log == NONE then self.log = {} end
   local log, count = self.log, self.logged
   log[count + 1], log[count + 2], log[count + 3] = direction, bytes, time or self:now()
   self.logged = count + 3
