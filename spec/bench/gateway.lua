@@ -22,6 +22,8 @@ local Gateway = require "mbus.gateway"
 package.path = arg[0]:gsub("[^/]*$", "?.lua;") .. package.path
 local buses = require "buses"
 
+collectgarbage("incremental", 200, 400) -- as `mbus poll` does
+
 local GATEWAYS = math.tointeger(tonumber(arg[1])) or 200
 local METERS = math.tointeger(tonumber(arg[2])) or 11
 local SECONDS = tonumber(arg[3]) or 30
@@ -200,6 +202,17 @@ local function measure(ports, bad_ports, processes)
   return result
 end
 
+-- Lines begin one after another, to read their one meter.
+local function wait_until_read(gateway, count)
+  local deadline, read = runtime.now() + 60, nil
+  repeat
+    runtime.sleep(0.5)
+    read = 0
+    for i = 1, count do read = read + gateway.connections[i].statistics.answers // 2 end
+  until read >= count or runtime.now() > deadline
+  if read < count then error(("only %d of %d meters could be read"):format(read, count)) end
+end
+
 -- Memory of connections that are open and wait for a poll far away.
 local function idle(ports)
   local function open(count)
@@ -211,7 +224,7 @@ local function idle(ports)
     local result
     runtime.spawn(function()
       gateway:start()
-      runtime.sleep(3)
+      wait_until_read(gateway, count)
       collectgarbage()
       collectgarbage()
       result = { rss = rss(), lua = collectgarbage "count" }
