@@ -216,7 +216,9 @@ describe("mbus poll", function()
       assert.matches('house/flow +RUN +bad +unavailable address "99"', out)
       code, out = helper.mbus("poll " .. config .. " --once --status -f jsonl")
       assert.equal(1, code)
-      assert.equal(1, dkjson.decode(out).connections[1].errors.timeout)
+      local connection = dkjson.decode(out).connections[1]
+      assert.equal(1, connection.errors.timeout)
+      assert.equal("info", connection.log[1].level)
     end)
   end)
 

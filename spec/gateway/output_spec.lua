@@ -49,6 +49,7 @@ describe("a table of values", function()
     assert.matches("\nhouse +3 +%d+ +4 +2 +0 +0 +timeout 1\n", all)
     assert.matches("\n%d%d:%d%d:%d%d  house +RUN +%-? +house: address 99: no answer", all)
     assert.matches("\n%d%d:%d%d:%d%d  house/b +RUN +bad +unavailable address \"99\"", all)
+    assert.matches("\n%d%d:%d%d:%d%d  house +info +open: ", all)
   end)
 end)
 

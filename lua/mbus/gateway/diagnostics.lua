@@ -1,6 +1,8 @@
 ---What goes on in a gateway, as plain tables: for programs, for `mbus poll --status`.
 local M = {}
 
+local LOG = 20 -- lines of a connection's log; `gateway:log_lines` has all
+
 ---@return string  name of this computer
 function M.node()
   local ok, uv = pcall(function() return require("mbus.runtime").luv() end)
@@ -108,6 +110,7 @@ function M.connection(connection)
   for _, meter in ipairs(line.schedule.meters) do
     if meter.offline_until then report.offline[#report.offline + 1] = meter.address.text end
   end
+  report.log = connection.log:lines(LOG)
   report.bindings = {}
   for i, binding in ipairs(connection.bindings) do report.bindings[i] = M.binding(binding, report) end
   return report

@@ -37,14 +37,15 @@ function Log:add(level, text)
   if connection then connection.gateway:tell_log(connection, level, text, time) end
 end
 
+---@param last? integer  only so many; default all
 ---@return table[]  {time, level, text}, oldest first
-function Log:lines()
+function Log:lines(last)
   local lines, ring = {}, self.ring
   local count = #ring // 3
   local first = count < M.LINES and 1 or self.next
-  for i = 0, count - 1 do
+  for i = math.max(0, count - (last or count)), count - 1 do
     local at = 3 * ((first + i - 1) % M.LINES + 1)
-    lines[i + 1] = { time = ring[at - 2], level = ring[at - 1], text = ring[at] }
+    lines[#lines + 1] = { time = ring[at - 2], level = ring[at - 1], text = ring[at] }
   end
   return lines
 end

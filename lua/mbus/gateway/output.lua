@@ -205,6 +205,19 @@ local function error_rows(status)
   return rows
 end
 
+local LOG = 5 -- lines of each connection
+
+local function log_rows(status)
+  local rows = { { "Time", "Connection", "Level", "Log" } }
+  for _, connection in ipairs(status.connections) do
+    local log = connection.log
+    for i = math.max(1, #log - LOG + 1), #log do
+      rows[#rows + 1] = { clock(log[i].time), text.printable(connection.name), log[i].level, text.printable(log[i].text) }
+    end
+  end
+  return rows
+end
+
 local function right_but(...)
   local right = {}
   for c = 1, 8 do right[c] = true end
@@ -229,6 +242,11 @@ function M.status(status, width)
   if #errors > 1 then
     lines[#lines + 1] = ""
     add(errors, {}, { { 5, 30 }, { 2, 12 }, { 5, 5 } })
+  end
+  local log = log_rows(status)
+  if #log > 1 then
+    lines[#lines + 1] = ""
+    add(log, {}, { { 4, 30 }, { 2, 8 }, { 4, 5 } })
   end
   return lines
 end
