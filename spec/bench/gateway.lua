@@ -22,9 +22,7 @@ local Gateway = require "mbus.gateway"
 package.path = arg[0]:gsub("[^/]*$", "?.lua;") .. package.path
 local buses = require "buses"
 
-collectgarbage("incremental", 200, 400) -- as `mbus poll` does
-
-local GATEWAYS = math.tointeger(tonumber(arg[1])) or 200
+local GATEWAYS = math.tointeger(tonumber(arg[1])) or 200 -- or "idle", see below
 local METERS = math.tointeger(tonumber(arg[2])) or 11
 local SECONDS = tonumber(arg[3]) or 30
 local FAULTY = tonumber(arg[4]) or 0
@@ -202,18 +200,23 @@ local function measure(ports, bad_ports, processes)
   return result
 end
 
--- Lines begin one after another, to read their one meter.
+-- Lines begin one after another, to read their one meter. All have to be open at the end.
 local function wait_until_read(gateway, count)
-  local deadline, read = runtime.now() + 60, nil
-  repeat
-    runtime.sleep(0.5)
-    read = 0
-    for i = 1, count do read = read + gateway.connections[i].statistics.answers // 2 end
-  until read >= count or runtime.now() > deadline
-  if read < count then error(("only %d of %d meters could be read"):format(read, count)) end
+  local deadline = runtime.now() + 60
+  local function has_read(i)
+    local connection = gateway.connections[i]
+    return gateway.lines[i].is_resting and connection.bus and connection.statistics.polls > 0
+  end
+  for i = 1, count do
+    while not has_read(i) do
+      if runtime.now() > deadline then error(("connection %d does not come to rest: %s"):format(i, gateway.connections[i].error)) end
+      runtime.sleep(0.1)
+    end
+  end
 end
 
--- Memory of connections that are open and wait for a poll far away.
+-- Memory of connections that are open and wait for a poll far away. In a process of its own (below): the polling must not find
+-- the memory as this has left it.
 local function idle(ports)
   local function open(count)
     local connections = {}
@@ -240,12 +243,24 @@ local function idle(ports)
   return (all.rss - few.rss) / more, (all.lua - few.lua) / more
 end
 
+if arg[1] == "idle" then -- with the ports
+  local ports = {}
+  for i = 2, #arg do ports[i - 1] = math.tointeger(tonumber(arg[i])) end
+  print(idle(ports))
+  os.exit(0)
+end
+
+local function idle_apart(ports)
+  local pipe <close> = assert(io.popen(("lua5.4 %s idle %s"):format(arg[0], table.concat(ports, " "))))
+  return pipe:read("n", "n")
+end
+
 local bad = math.floor(GATEWAYS * FAULTY / 100 + 0.5)
 local ports, processes = start_buses(GATEWAYS - bad)
 
 print(("%d gateways, %d meters each, %d faulty, %g s"):format(GATEWAYS, METERS, bad, SECONDS))
 if #ports > 10 and bad == 0 then
-  local rss_each, lua_each = idle(ports)
+  local rss_each, lua_each = idle_apart(ports)
   print(("memory per further idle connection: %.1f KiB RSS, %.1f KiB Lua"):format(rss_each, lua_each))
 end
 local line = line_time()

@@ -308,9 +308,6 @@ function M.run(args)
     return lost() and console.INCOMPLETE or code()
   end
   leave_when_stopped(gateway, finish)
-  -- The generational mode, which lua5.4 begins with, takes for old what a readout under way holds, and keeps that until a rare
-  -- long collection: memory would not stay flat over months.
-  collectgarbage("incremental", 200, 400)
   gateway:run()
   return finish()
 end
