@@ -204,8 +204,8 @@ end
 local function wait_until_read(gateway, count)
   local deadline = runtime.now() + 60
   local function has_read(i)
-    local connection = gateway.connections[i]
-    return gateway.lines[i].is_resting and connection.bus and connection.statistics.polls > 0
+    local one = gateway.connections[i]
+    return gateway.lines[i].is_resting and one.bus and one.statistics.polls > 0
   end
   for i = 1, count do
     while not has_read(i) do
