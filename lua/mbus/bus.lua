@@ -291,8 +291,8 @@ function act.send(bus, bytes)
 end
 
 function act.receive(bus, deadline)
-  local seconds = deadline - bus.now()
-  return bus.transport:read(seconds > 0 and seconds or 0, deadline)
+  local rest = deadline - bus.now()
+  return bus.transport:read(rest > 0 and rest or 0, deadline)
 end
 
 function act.sleep(bus, deadline)

@@ -60,8 +60,8 @@ function Link.state() return { next_fcb = {}, next_command = {}, deaf = {}, form
 ---@param now? number
 ---@return mbus.Link
 function Link.new(settings, state, now)
-  local link = setmetatable({ settings = settings, state = state or Link.state(), log = NONE, logged = 0, inbox = "", unasked = "",
-    plan = settings.dry_run and {} or nil }, Link)
+  local link = setmetatable({ settings = settings, state = state or Link.state(), log = NONE, logged = 0, inbox = "",
+    unasked = "", plan = settings.dry_run and {} or nil }, Link)
   link:set_clock(now)
   return link
 end
