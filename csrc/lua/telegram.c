@@ -706,13 +706,17 @@ static void read_query(lua_State *L, query *q)
     int is_integer;
 
     memset(q, 0, sizeof *q);
+    for (int i = 0; i <= QUERY_FUNCTION; i++)
+        q->text[i] = "";
     luaL_checktype(L, 2, LUA_TTABLE);
     for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
         int i = query_key(L);
         q->wanted |= 1u << i;
-        if (i <= QUERY_FUNCTION) {
-            q->text[i] = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &n) : NULL;
-            q->impossible |= !q->text[i] || strlen(q->text[i]) != n;
+        if (i <= QUERY_FUNCTION && lua_type(L, -1) == LUA_TSTRING) {
+            q->text[i] = lua_tolstring(L, -1, &n);
+            q->impossible |= strlen(q->text[i]) != n;
+        } else if (i <= QUERY_FUNCTION) {
+            q->impossible = true;
         } else if (i < QUERY_MODIFIERS) {
             q->number[i] = lua_tointegerx(L, -1, &is_integer);
             q->impossible |= !is_integer || lua_type(L, -1) != LUA_TNUMBER;
