@@ -6,8 +6,11 @@
  *   telegram:records()               for position, record in ...
  *   telegram:each()                  for position, quantity, value, unit, function, storage, tariff, subunit in ...
  *   telegram:record(position)        record | nil
+ *   telegram:plain(position)         quantity, value, unit, function, storage, tariff, subunit, if there is a value and nothing
+ *                                    else to say of the record: no modifiers, flags or error; else nothing
  *   telegram:find{ quantity=, ... }  first record that has all of these | nil
  *   telegram:value{ ... }            its value and unit, without a table; nothing if there is none
+ *   telegram:position{ ... }         where it is
  *   telegram:select{ ... }           array of them
  *   telegram:profile(position)       the records that a compact profile (VIFE 13, 1E, 1F) packs | nil, err
  *   telegram:format()                signature, record headers, for compact frames | nil, err
@@ -651,6 +654,39 @@ static int telegram_record(lua_State *L)
     return 1;
 }
 
+/* Pushes what a record is and holds, if that is all that there is to say of it: no VIFEs, flags or error. */
+static int push_plain(lua_State *L, const mbus_record *r)
+{
+    int names;
+
+    if (r->vife_end || r->text_length || r->flags || r->record_error || !has_value(r))
+        return 0;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &NAMES);
+    names = lua_gettop(L);
+    lua_rawgeti(L, names, NAMES_QUANTITY + (int)r->quantity);
+    push_value(L, r);
+    if (*mbus_unit_name(r->unit))
+        lua_rawgeti(L, names, NAMES_UNIT + (int)r->unit);
+    else
+        lua_pushnil(L);
+    lua_rawgeti(L, names, NAMES_FUNCTION + (int)r->function);
+    lua_pushinteger(L, (lua_Integer)r->storage);
+    lua_pushinteger(L, r->tariff);
+    lua_pushinteger(L, r->subunit);
+    return 7;
+}
+
+static int telegram_plain(lua_State *L)
+{
+    telegram *self = check_telegram(L, 1);
+    lua_Integer position = luaL_checkinteger(L, 2);
+    mbus_record record;
+
+    if (position < 0 || position > MBUS_FRAME_MAX || seek(self, (unsigned)position, &record) <= 0)
+        return 0;
+    return push_plain(L, &record);
+}
+
 static int telegram_length(lua_State *L)
 {
     telegram *self = check_telegram(L, 1);
@@ -800,6 +836,17 @@ static int telegram_find(lua_State *L)
     if (position < 0)
         return luaL_pushfail(L), 1;
     push_record(L, &record, (unsigned)position);
+    return 1;
+}
+
+static int telegram_position(lua_State *L)
+{
+    mbus_record record;
+    int position = find(L, check_telegram(L, 1), &record);
+
+    if (position < 0)
+        return luaL_pushfail(L), 1;
+    lua_pushinteger(L, position);
     return 1;
 }
 
@@ -1120,7 +1167,8 @@ static int telegram_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {{"records", telegram_records}, {"each", telegram_each},     {"record", telegram_record},
-                                   {"find", telegram_find},       {"value", telegram_value},   {"select", telegram_select},
+                                   {"plain", telegram_plain},     {"find", telegram_find},     {"value", telegram_value},
+                                   {"position", telegram_position}, {"select", telegram_select},
                                    {"profile", telegram_profile}, {"format", telegram_format}, {"expand", telegram_expand},
                                    {NULL, NULL}};
 

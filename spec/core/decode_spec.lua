@@ -148,6 +148,20 @@ describe("a telegram", function()
     assert.equal(1000, t:find { quantity = "energy", storage = 0.0 }.value)
     assert.same({ 2000, "Wh" }, { t:value { quantity = "energy", storage = 1 } })
     assert.equal(0, select("#", t:value { quantity = "volume" }))
+    assert.equal(1, t:position { quantity = "energy", storage = 1 })
+    assert.is_nil(t:position { quantity = "volume" })
+  end)
+
+  it("tells the values of records that have no more to say", function()
+    -- plain, with VIFE, BCD error, IV record error, no data, plain-text unit, maximum of a date
+    local t = telegram "04 06 01 00 00 00 04 86 3C 05 00 00 00 0A 5A AB 02 04 93 15 01 00 00 00 00 06 01 FC 02 68 25 05 D2 6C 1F 3C"
+    assert.same({ "energy", 1000, "Wh", "instantaneous", 0, 0, 0 }, { t:plain(0) })
+    for _, position in ipairs { 1, 2, 3, 4, 5, 7, -1, 1 << 40 } do assert.equal(0, select("#", t:plain(position)), position) end
+    for position = 0, #t - 1 do
+      local quantity, value, unit = t:plain(position)
+      local record = t:record(position)
+      if quantity then assert.same({ record.quantity, record.value, record.unit }, { quantity, value, unit }) end
+    end
   end)
 end)
 

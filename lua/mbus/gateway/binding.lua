@@ -169,6 +169,31 @@ function Binding:find(readout)
   return record
 end
 
+-- Where its record is, if that can be told without looking at it.
+local function place(settings, readout)
+  local telegrams = readout.telegrams
+  if settings.index then return telegrams[(settings.telegram or 0) + 1], settings.index end
+  if settings.id then return telegrams[1], settings.id end -- beyond that one telegram:plain finds nothing
+  for _, telegram in ipairs(telegrams) do
+    local position = telegram:position(settings.find)
+    if position then return telegram, position end
+  end
+end
+
+-- Value and unit of the record that it saw first, if that is at its place and there is nothing else to say of it: nearly
+-- always, and then nobody needs a table of it. nil: have a closer look.
+local function plain_value(self, readout)
+  local seen = self.seen
+  if not seen or seen.modifiers ~= "" or self.access ~= "R" or self.chain and self.chain.has_functions then return nil end
+  local telegram, position = place(self.settings, readout)
+  if not telegram then return nil end
+  local quantity, value, unit, fn, storage, tariff, subunit = telegram:plain(position)
+  if quantity == seen.quantity and unit == seen.unit and fn == seen["function"] and storage == seen.storage
+    and tariff == seen.tariff and subunit == seen.subunit then
+    return value, unit
+  end
+end
+
 -- ------------------------------------------------------------------ its value
 
 local DOUBTFUL = { time_invalid = true }
@@ -195,14 +220,14 @@ local function news_of(self, quality, text, time)
     meter_time = nil, raw = nil }
 end
 
-local function news_of_record(self, record, readout, time)
-  local quality, text = judge(record)
-  if quality == "good" and (readout.status or 0) & METER_ERROR ~= 0 then
-    quality, text = "uncertain", ("the meter reports an error (status %02Xh)"):format(readout.status)
+local function news_of_value(self, value, unit, readout, time, quality, text)
+  local status = quality == "good" and readout.status or 0
+  if status & METER_ERROR ~= 0 then
+    quality, text = "uncertain", ("the meter reports an error (status %02Xh)"):format(status)
   end
   local news = news_of(self, quality, text, time)
-  if quality ~= "bad" then news.value = record.value end
-  news.unit, news.raw = record.unit, record.value
+  if quality ~= "bad" then news.value = value end
+  news.unit, news.raw = unit, value
   return news
 end
 
@@ -243,8 +268,15 @@ end
 ---@return table? news        {binding, connection, value, unit, quality, error, time, meter_time, raw}
 function Binding:take(readout, now, time, meter_time)
   self.polls = self.polls + 1
-  local record, reason = self:find(readout)
-  local news = record and news_of_record(self, record, readout, time) or news_of(self, "bad", reason, time)
+  local value, unit = plain_value(self, readout)
+  local news, record, reason
+  if value ~= nil then
+    news = news_of_value(self, value, unit, readout, time, "good")
+  else
+    record, reason = self:find(readout)
+    news = record and news_of_value(self, record.value, record.unit, readout, time, judge(record))
+      or news_of(self, "bad", reason, time)
+  end
   news.meter_time = meter_time
   if record and self.access ~= "R" then self.record = record end -- as the model for writing
   transform(self, news, now, record, readout)

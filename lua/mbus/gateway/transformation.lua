@@ -176,7 +176,10 @@ Chain.__index = Chain
 ---@param states? table[]
 function M.new(steps, states)
   local self = setmetatable({ steps = steps, states = states or {} }, Chain)
-  for i in ipairs(steps) do self.states[i] = self.states[i] or {} end
+  for i, step in ipairs(steps) do
+    self.states[i] = self.states[i] or {}
+    self.has_functions = self.has_functions or step.type == "function"
+  end
   return self
 end
 
