@@ -158,9 +158,8 @@ describe("a telegram", function()
     assert.same({ "energy", 1000, "Wh", "instantaneous", 0, 0, 0 }, { t:plain(0) })
     for _, position in ipairs { 1, 2, 3, 4, 5, 7, -1, 1 << 40 } do assert.equal(0, select("#", t:plain(position)), position) end
     for position = 0, #t - 1 do
-      local quantity, value, unit = t:plain(position)
-      local record = t:record(position)
-      if quantity then assert.same({ record.quantity, record.value, record.unit }, { quantity, value, unit }) end
+      local plain, whole = { t:plain(position) }, t:record(position)
+      if plain[1] then assert.same({ whole.quantity, whole.value, whole.unit }, { plain[1], plain[2], plain[3] }) end
     end
   end)
 end)

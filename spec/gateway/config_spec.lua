@@ -215,6 +215,16 @@ describe("a config file", function()
     assert.equal("not_found", err.kind)
   end)
 
+  it("is no table with a metatable anywhere, which could go on for ever", function()
+    local endless = setmetatable({}, { __index = function() return 1 end, __len = function() return 1 << 62 end })
+    for path, config in pairs { config = endless, connections = { connections = endless },
+      ["connections[1]"] = { connections = { endless } },
+      ["connections[1].bindings"] = { connections = { { name = "a", url = "sim:", bindings = endless } } } } do
+      local _, err = Config.check(config)
+      assert.equal(path, err.problems[1].path)
+    end
+  end)
+
   it("has plain tables alone, since whatever looks into others runs on for as long as they like", function()
     for _, text in ipairs { "return setmetatable({}, { __index = function() while true do end end })",
       "return { connections = setmetatable({}, { __len = function() return 1 << 62 end }) }",

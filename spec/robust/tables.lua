@@ -225,4 +225,8 @@ seeds["found-name"] = "\x02\x00\x02\x46\x0A\x1E\x01\x66\x66\x66\x66\x66\x66\x66\
 -- A port whose name begins with a control character.
 seeds["found-control"] = "\x02uno\xA7t\x94*hegnSSSSSSSSumio"
 
+-- Connections that have a metatable, and a host that is no UTF-8.
+seeds["found-endless"] = "\x42\x32\x55\x05date7\x10\x00\xB7\x02<<<<<<<<\x09euT"
+seeds["found-host"] = "\x02\x07\x16\xFF\xFF\xFF\xFF\xFF\x16\x16\x16bcd8\xFF\xFF\xD8\x16\xE8&\x00a\x8BBhundred_uxx\x07\x02"
+
 return { seeds = seeds, run = run, least = 0.3 }

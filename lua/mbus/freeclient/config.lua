@@ -287,7 +287,7 @@ local function server_of(import, place, object, connection)
   local server = import:field(place, object, "server", "string", "")
   local host, port = server:match("^%s*%[?([^%s%c%]]+)%]?:(%d+)%s*$")
   port = math.tointeger(tonumber(port))
-  if not port or port < 1 or port > 65535 then
+  if not port or port < 1 or port > 65535 or not utf8.len(host) then
     import:add(place, "server: host:port is needed, not %q", shown(server))
     return
   end

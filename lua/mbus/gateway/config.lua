@@ -46,7 +46,7 @@ local FIND = schema.fields {
 }
 
 local function find(value, path, problems)
-  if type(value) == "table" and next(value) == nil then
+  if schema.is_table(value) and next(value) == nil then
     return problems:add(path, "says nothing: quantity, unit, storage, tariff, subunit, function or modifiers is needed")
   end
   return FIND(value, path, problems)
@@ -158,7 +158,7 @@ end
 local function keys_of(value, path, problems)
   if type(value) == "function" then return contained(value) end
   if type(value) == "string" then check_key(value, path, problems) end
-  for meter, key in pairs(type(value) == "table" and value or {}) do
+  for meter, key in pairs(schema.is_table(value) and value or {}) do
     if type(meter) == "string" and (#meter == 8 or #meter == 16) and not meter:find("%X") then
       check_key(key, path .. "." .. meter, problems)
     else -- which may be a key at the wrong place
@@ -169,7 +169,7 @@ local function keys_of(value, path, problems)
 end
 
 local function bus_options(value, path, problems)
-  if type(value) ~= "table" then return problems:refuse(path, "a table is needed", value) end
+  if not schema.is_table(value) then return problems:refuse(path, "a table is needed", value) end
   local known, checked = {}, {}
   for _, option in ipairs(OPTIONS) do known[option] = true end
   for option, setting in pairs(value) do
@@ -312,7 +312,7 @@ local function check_connection(value, path, problems, warnings)
   local connection = CONNECTION(value, path, problems)
   if not connection then return nil end
   connection.bindings = connection.bindings or {}
-  if type(value.bindings) == "table" then check_names(value.bindings, path .. ".bindings", problems, "binding") end
+  if schema.is_table(value.bindings) then check_names(value.bindings, path .. ".bindings", problems, "binding") end
   check_way(connection, path, problems)
   warn_of_battery(connection, path, warnings)
   if connection.master and value.regain_interval then
@@ -349,7 +349,7 @@ end
 
 local function check_connections(value, problems, warnings)
   local connections = {}
-  if type(value) ~= "table" then
+  if not schema.is_table(value) then
     problems:refuse("connections", "an array of connections is needed", value)
     return connections
   end
@@ -421,7 +421,7 @@ end
 function M.check(value, options)
   options = options or {}
   local problems, warnings = schema.problems(), schema.problems()
-  if type(value) ~= "table" then
+  if not schema.is_table(value) then
     problems:refuse("config", "a table with connections is needed", value)
     return nil, refusal(problems, options.source)
   end

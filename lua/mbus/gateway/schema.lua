@@ -116,13 +116,18 @@ function M.choice(allowed, aliases)
   end
 end
 
+---A table that is what it holds: metamethods would be asked while it is checked, and could take as long as they like.
+---@param value any
+---@return boolean
+function M.is_table(value) return type(value) == "table" and getmetatable(value) == nil end
+
 ---One item alone may stand for an array of one, where `single` recognises it.
 ---@param of function  checker of the items; gets (value, path, problems)
 ---@param single? fun(value: any): boolean
 function M.array(of, single)
   return function(value, path, problems)
     if single and single(value) then value = { value } end
-    if type(value) ~= "table" then return problems:refuse(path, "an array is needed", value) end
+    if not M.is_table(value) then return problems:refuse(path, "an array is needed", value) end
     local checked = {}
     for i = 1, #value do
       local item_path = ("%s[%d]"):format(path, i)
@@ -153,7 +158,7 @@ local function join(path, name) return (path ~= "" and path .. "." or "") .. nam
 function M.fields(fields)
   local names = sorted_names(fields)
   return function(value, path, problems)
-    if type(value) ~= "table" then return problems:refuse(path, "a table is needed", value) end
+    if not M.is_table(value) then return problems:refuse(path, "a table is needed", value) end
     local checked = {}
     for name, item in pairs(value) do
       local field = fields[name]

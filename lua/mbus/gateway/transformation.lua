@@ -56,7 +56,7 @@ local type_of = schema.choice(names)
 
 local function check_step(value, path, problems)
   if type(value) == "function" then return { type = "function", f = value } end
-  if type(value) ~= "table" then return problems:refuse(path, "a table with type, or a function, is needed", value) end
+  if not schema.is_table(value) then return problems:refuse(path, "a table with type, or a function, is needed", value) end
   local kind = type_of(value.type, path .. ".type", problems)
   if not kind then return nil end
   local checked = checkers[kind](value, path, problems)
@@ -71,7 +71,7 @@ end
 
 ---Checker of the setting `transformation`: an array of steps, or one step.
 M.check = schema.array(check_step, function(value)
-  return type(value) == "function" or type(value) == "table" and value.type ~= nil
+  return type(value) == "function" or schema.is_table(value) and value.type ~= nil
 end)
 
 -- ------------------------------------------------------------------ steps
