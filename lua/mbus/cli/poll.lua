@@ -227,6 +227,13 @@ local function tell_log(gateway, args, notes)
   end)
 end
 
+-- As in the export of a bus that was not enabled yet.
+local function disabled_of(gateway)
+  local count = 0
+  for _, connection in ipairs(gateway.connections) do count = count + (connection.settings.disabled and 1 or 0) end
+  return count > 0 and (" (disabled: %d of %d connections)"):format(count, #gateway.connections) or ""
+end
+
 -- Ends the gateway when every binding has told something. Returns a function that gives the exit code, and whether there is
 -- anything to poll.
 local function end_after_once(gateway, at_end)
@@ -249,7 +256,7 @@ local function end_after_once(gateway, at_end)
       runtime.spawn(function() gateway:stop() end)
     end
   end)
-  if total == 0 then console.complain("the config has no binding to poll") end
+  if total == 0 then console.complain("the config has no binding to poll" .. disabled_of(gateway)) end
   return function()
     if total > 0 and unreached == total then return console.NO_BUS end
     return count == 0 and bad == 0 and console.OK or console.INCOMPLETE
