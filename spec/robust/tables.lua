@@ -35,7 +35,7 @@ local function check_config(choose)
   local checked, err = config.check(value, { source = "x.lua" })
   promise.result(checked, err)
   if err then check_problems(err) end
-  if type(value) ~= "table" then return false end
+  if type(value) ~= "table" or getmetatable(value) then return false end -- no part of that can be trusted
   local tolerant = promise.that(config.check(value, { tolerant = true }), "a tolerant check refuses a table")
   promise.that((#tolerant.problems == 0) == (checked ~= nil), "tolerant and strict do not agree")
   for _, connection in ipairs(tolerant.connections) do
