@@ -15,6 +15,15 @@ end
 local function decode(document, ...) return import.decode(json.encode(document), ...) end
 
 describe("the export of a BACRouter", function()
+  it("is UTF-8, and what is no character in it does no harm", function()
+    local text = '{"name":"b","type":2,"server":"h:1","tag":"","description":"%s","fcdevices":[]}'
+    local config, err = import.decode(text:format("W\xE4rme"), "x.json")
+    assert.is_nil(config)
+    assert.matches("x.json: this is no JSON, which is UTF-8 at byte 61", tostring(err), 1, true)
+    assert.equal("Wärme", import.decode(text:format("Wärme"), "x.json").connections[1].title)
+    assert.equal("?", import.decode(text:format("\\ud800"), "x.json").connections[1].title)
+  end)
+
   it("is UTF-8 with a BOM, and becomes a config of the gateway", function()
     local text = helper.read(EXPORT)
     assert.equal("\xEF\xBB\xBF", text:sub(1, 3))

@@ -77,11 +77,17 @@ local NULL = {}
 
 local function is_object(value) return (getmetatable(value) or {}).__jsontype == "object" end
 
--- A null in an object is nothing, in a list it is an item.
-local function without_nulls(value)
+-- A null in an object is nothing, in a list it is an item. Half of a surrogate pair is no character.
+local function tidy(value)
   if type(value) ~= "table" or value == NULL then return value end
   for key, item in pairs(value) do
-    if item == NULL and is_object(value) then value[key] = nil else without_nulls(item) end
+    if item == NULL and is_object(value) then
+      value[key] = nil
+    elseif type(item) == "string" and not utf8.len(item) then
+      value[key] = item:gsub("[\x80-\xFF]+", "?")
+    else
+      tidy(item)
+    end
   end
   return value
 end
@@ -287,7 +293,8 @@ local function server_of(import, place, object, connection)
   local server = import:field(place, object, "server", "string", "")
   local host, port = server:match("^%s*%[?([^%s%c%]]+)%]?:(%d+)%s*$")
   port = math.tointeger(tonumber(port))
-  if not port or port < 1 or port > 65535 or not utf8.len(host) then
+  local url = host and ("tcp://%s:%s"):format(host:find(":", 1, true) and "[" .. host .. "]" or host, port)
+  if not port or port < 1 or port > 65535 or not require("mbus.transport").parse(url) then
     import:add(place, "server: host:port is needed, not %q", shown(server))
     return
   end
@@ -363,8 +370,10 @@ end
 
 local function parse(text, source)
   text = text:gsub("^\xEF\xBB\xBF", "")
+  local good, byte = utf8.len(text)
+  if not good then return nil, Error.new("invalid", source .. "this is no JSON, which is UTF-8", { offset = byte - 1 }) end
   local ok, document, _, message = Error.pcall(require("dkjson").decode, text, 1, NULL)
-  ok = ok and Error.pcall(without_nulls, document)
+  ok = ok and Error.pcall(tidy, document)
   if not ok then return nil, Error.new("invalid", source .. "this is no JSON: it is nested too deeply") end
   if message then return nil, Error.new("invalid", source .. "this is no JSON: " .. message) end
   local objects = type(document) == "table" and objects_of(document)
