@@ -78,4 +78,13 @@ function M.without_memory(place, name, fn)
   if ok or err ~= "not enough memory" then error("not raised: " .. tostring(err), 2) end
 end
 
+---Whoever runs the specs may have a hook, which collects garbage or counts lines.
+---@return fun() restore  sets the hook of this thread again, if it is one of Lua
+function M.keep_hook()
+  local hook, mask, count = debug.gethook()
+  return function()
+    if type(hook) == "function" then debug.sethook(hook, mask, count) else debug.sethook() end
+  end
+end
+
 return M
