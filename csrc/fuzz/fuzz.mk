@@ -6,7 +6,8 @@
 #   make fuzz-seeds             writes csrc/fuzz/corpus anew from seeds.c
 #   make memory                 each allocation of each scenario fails once, see memory.c
 #   make memory-short           some of them: for CI
-#   make collector              all specs with a full garbage collection every COLLECT_EVERY=1000 instructions
+#   make collector              all specs, or those of SPEC='spec/x_spec.lua ...', with a full garbage collection every
+#                               COLLECT_EVERY=1000 instructions (20000 in the longest): a quarter of an hour
 #   make collector-short        those of the binding (but for every date there is), built with sanitizers: for CI
 #
 # Frames of FUZZ_FRAMES (*.hex) are seeds too, if they are there. What the fuzzers find is kept in build/fuzz.
@@ -109,8 +110,21 @@ build/fuzz/memory: $(MEMORY_C) $(FUZZ_H)
 	@mkdir -p $(@D)
 	@$(CC) $(FUZZ_FLAGS) -O1 -Icsrc/core -isystem $(LUA_INCDIR) -DFUZZ_ROOT='"$(CURDIR)"' -o $@ $(MEMORY_C) $(MEMORY_LINK)
 
+# Each file in a process of its own: what is alive, and so what a collection takes, grows with every file, and a file that
+# leaves the hook in disorder would leave the rest without collections.
+COLLECTOR_SPECS = $(sort $(shell find spec -name '*_spec.lua'))
+# These repeat the same steps for thousands of polls, random faults and random meters.
+COLLECTOR_LONG := spec/soak/soak_spec.lua spec/procedure/faults_spec.lua $(wildcard spec/procedure/*scan*_spec.lua)
+# These hold a month of polls and megabytes of a wrong config to seconds of processor time.
+COLLECTOR_EXCLUDED := --filter-out=runs.for.a.month --filter-out=or.fill.memory
+
 collector: so
-	@$(LUA) -lspec.robust.collector "$$(command -v busted)" -o plainTerminal $(SPEC)
+	@bad=; for spec in $(or $(SPEC),$(COLLECTOR_SPECS)); do \
+		case ' $(COLLECTOR_LONG) ' in *" $$spec "*) every=20000 ;; *) every=1000 ;; esac; \
+		echo "$$spec, every $${COLLECT_EVERY:-$$every} instructions"; \
+		COLLECT_EVERY=$${COLLECT_EVERY:-$$every} $(LUA) -lspec.robust.collector "$$(command -v busted)" -o plainTerminal \
+			$(COLLECTOR_EXCLUDED) $$spec || bad="$$bad $$spec"; \
+	done; [ -z "$$bad" ] || { echo "collector: failed:$$bad" >&2; exit 1; }
 
 collector-short: build/sanitized/mbus/core.so
 	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 COLLECT_EVERY=10000 \
