@@ -346,6 +346,22 @@ describe("mbus.transport.tcp", function()
     assert.matches(there.url .. ": connection refused", tostring(err), 1, true)
   end)
 
+  it("does not take itself for a gateway", function()
+    -- TCP connects a socket to itself when the port that it got by chance is the one that it calls.
+    there.stop()
+    local uv = runtime.luv()
+    local new_tcp <const> = uv.new_tcp
+    uv.new_tcp = function()
+      local socket = new_tcp()
+      socket:bind("127.0.0.1", there.port)
+      return socket
+    end
+    local line, err = open(there.url)
+    uv.new_tcp = new_tcp
+    assert.is_nil(line)
+    assert.same({ "refused", "ECONNREFUSED" }, { err.kind, err.code })
+  end)
+
   it("reports an unknown host", function()
     local line, err = transport.open "tcp://no-such-host.invalid:10001"
     assert.is_nil(line)

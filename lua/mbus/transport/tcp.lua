@@ -35,6 +35,13 @@ end
 
 -- --- connecting
 
+-- Where nobody listens on this computer, the port that a socket gets by chance may be the one that it calls: then TCP
+-- connects it to itself, and who should listen there never can again.
+local function is_itself(socket)
+  local here, there = socket:getsockname(), socket:getpeername()
+  return here and there and here.port == there.port and here.ip == there.ip
+end
+
 -- A connected socket, or nil and libuv's name of the error.
 local function dial(address, port, deadline)
   local socket = runtime.luv().new_tcp()
@@ -47,6 +54,7 @@ local function dial(address, port, deadline)
       if cancelled then runtime.close(socket) end
     end
   end)
+  if not code and is_itself(socket) then code = "ECONNREFUSED" end
   if not code then return socket end
   runtime.close(socket)
   return nil, code
