@@ -22,25 +22,46 @@ local function serve(bus, sim, port)
   return served[bus].port
 end
 
--- Nobody listens: who comes is refused, and who was there is hung up on.
+-- Nobody listens: who comes is refused, and who was there is hung up on. The port stays ours, or any program that asks for a
+-- free one could take it.
+local function go_down(bus, port)
+  served[bus]:close()
+  local holder = runtime.luv().new_tcp()
+  assert(holder:bind("127.0.0.1", port))
+  return holder
+end
+
+local function come_up(bus, sim, port, holder)
+  runtime.close(holder)
+  serve(bus, sim, port)
+end
+
 local function live(bus, sim, port)
   local ends = runtime.now() + SECONDS - CALM
   runtime.sleep(SEASON * random(100) / 100)
   while runtime.now() < ends do
     local weather = house.weather(random)
     house.strike(sim, weather)
-    if weather.down then served[bus]:close() end
+    local holder = weather.down and go_down(bus, port)
     runtime.sleep(math.min(SEASON, math.max(ends - runtime.now(), 0)))
-    if weather.down then serve(bus, sim, port) end
+    if holder then come_up(bus, sim, port, holder) end
   end
   house.strike(sim, house.CALM)
+end
+
+-- A bus that does not come back is a failure of this side, not of the gateway.
+local function live_or_say(...)
+  local ok, err = xpcall(live, debug.traceback, ...)
+  if ok then return end
+  io.stderr:write("spec/soak/buses.lua: ", err, "\n")
+  os.exit(false)
 end
 
 for bus = 1, BUSES do
   local sim = house.sim(bus)
   local port = serve(bus, sim, 0)
   say("%d", port)
-  runtime.spawn(live, bus, sim, port)
+  runtime.spawn(live_or_say, bus, sim, port)
 end
 
 -- Whoever started us and is gone without a word must not leave us behind.

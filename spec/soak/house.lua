@@ -7,7 +7,6 @@ local M = {}
 
 M.METERS = 4        -- of a bus
 
-
 local TENTHS = 1 << 23
 
 local function second(raw) return (raw * 7919 + 13) % (1 << 30) end
@@ -171,7 +170,10 @@ end
 ---Whether all are good again once the weather is calm.
 function Judge:expect_all_good()
   for binding, who in pairs(self.numbers) do
-    if binding.quality ~= "good" then self:violate("%s: still %s in calm weather", who.label, tostring(binding.error)) end
+    if binding.quality ~= "good" then
+      self:violate("%s: still %s in calm weather; the connection says: %s", who.label, tostring(binding.error),
+        tostring(binding.connection.error))
+    end
   end
 end
 
