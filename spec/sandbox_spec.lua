@@ -206,7 +206,7 @@ describe("a script in the sandbox", function()
     peak "while true do pcall(function() local s = 'x' while true do s = s .. s end end) end"
   end)
 
-  it("is stopped within its time where a single instruction takes long", function()
+  it("is stopped within its time where a single instruction takes long #timed", function()
     local short = { instructions = 1e12, seconds = 0.1, memory = 8 << 20 }
     for _, source in ipairs {
       "local s = (' '):rep(4e6) .. '1' while true do local x = s + 0 end",

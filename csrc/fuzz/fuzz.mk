@@ -115,15 +115,13 @@ build/fuzz/memory: $(MEMORY_C) $(FUZZ_H)
 COLLECTOR_SPECS = $(sort $(shell find spec -name '*_spec.lua'))
 # These repeat the same steps for thousands of polls, random faults and random meters.
 COLLECTOR_LONG := spec/soak/soak_spec.lua spec/procedure/faults_spec.lua $(wildcard spec/procedure/*scan*_spec.lua)
-# These hold a month of polls and megabytes of a wrong config to seconds of processor time.
-COLLECTOR_EXCLUDED := --filter-out=runs.for.a.month --filter-out=or.fill.memory
 
 collector: so
 	@bad=; for spec in $(or $(SPEC),$(COLLECTOR_SPECS)); do \
 		case ' $(COLLECTOR_LONG) ' in *" $$spec "*) every=20000 ;; *) every=1000 ;; esac; \
 		echo "$$spec, every $${COLLECT_EVERY:-$$every} instructions"; \
 		COLLECT_EVERY=$${COLLECT_EVERY:-$$every} $(LUA) -lspec.robust.collector "$$(command -v busted)" -o plainTerminal \
-			$(COLLECTOR_EXCLUDED) $$spec || bad="$$bad $$spec"; \
+			--exclude-tags=timed $$spec || bad="$$bad $$spec"; \
 	done; [ -z "$$bad" ] || { echo "collector: failed:$$bad" >&2; exit 1; }
 
 collector-short: build/sanitized/mbus/core.so

@@ -238,7 +238,7 @@ describe("the export of a BACRouter", function()
     assert.matches("typographic quote", select(2, decode(bus { fcdevices = devices })).problems[1])
   end)
 
-  it("cannot make us busy, or fill memory, with what is wrong in it", function()
+  it("cannot make us busy, or fill memory, with what is wrong in it #timed", function()
     local function many(n, text)
       local list = {}
       for i = 1, n do list[i] = (text:gsub("#", i)) end

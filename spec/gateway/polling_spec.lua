@@ -132,7 +132,7 @@ describe("polling", function()
     assert.is_true(world.clock.now() > 120 and world.clock.now() < 130)
   end)
 
-  it("runs for a month", function()
+  it("runs for a month #timed", function()
     local began = os.clock()
     local sim = support.sim({ support.meter(5), support.meter(6, { deaf = true }) })
     local world = support.world { bus = sim }

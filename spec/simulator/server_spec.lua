@@ -68,7 +68,7 @@ describe("a served simulator", function()
       return collect(function() return (assert(port:read(4096))) end, n, 1)
     end
 
-    it("gives every byte when the line would, not early and not late", function()
+    it("gives every byte when the line would, not early and not late #timed", function()
       served = assert(server.pty(new_sim()))
       port = assert(serial.open(served.path, { baudrate = 9600 }))
       local bytes, arrivals = ask(REQUEST, #ANSWER)
@@ -164,7 +164,7 @@ describe("a served simulator", function()
       return table.concat(all)
     end
 
-    it("gives every byte when the line would, not early and not late", function()
+    it("gives every byte when the line would, not early and not late #timed", function()
       local client = connect()
       assert.equal(core.hex(ANSWER), core.hex(ask(client, REQUEST, due(#ANSWER) + LATE)))
       assert_on_time(client.arrivals, ANSWER)

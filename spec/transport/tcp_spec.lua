@@ -321,7 +321,7 @@ describe("mbus.transport.tcp", function()
   end)
 
   it("says so when the gateway does not come back, and works when it does", function()
-    local line <close> = assert(open(there.url, { connect_timeout = 0.4 }))
+    local line <close> = assert(open(there.url, { connect_timeout = 1 }))
     line:write "x"
     line:read(1)
     there.stop()
