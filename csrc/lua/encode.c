@@ -60,6 +60,24 @@ static const char *optional_string(lua_State *L, const char *name, size_t *n)
     return lua_tolstring(L, -1, n);
 }
 
+/* The string on top is compared with names up to its end, so what goes on behind a NUL would be overlooked. */
+static const char *check_name(lua_State *L, const char *what)
+{
+    size_t n;
+    const char *name = lua_tolstring(L, -1, &n);
+
+    if (strlen(name) != n)
+        luaL_error(L, "%s: a NUL in a name", what);
+    return name;
+}
+
+static const char *optional_name(lua_State *L, const char *field)
+{
+    size_t ignored;
+
+    return optional_string(L, field, &ignored) ? check_name(L, field) : NULL;
+}
+
 static size_t unhex_field(lua_State *L, const char *name, uint8_t *out, size_t capacity)
 {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";
@@ -101,16 +119,16 @@ static int vife_code(lua_State *L, draft *d, const char *name)
 static size_t write_vifes(lua_State *L, draft *d, uint8_t *out, size_t capacity)
 {
     static const char *const single[] = {"action", "error"};
-    size_t n = 0, ignored;
+    size_t n = 0;
     const char *name;
     int code;
 
     for (int i = 0; i < 2; i++)
-        if ((name = optional_string(L, single[i], &ignored)))
+        if ((name = optional_name(L, single[i])))
             out[n++] = (uint8_t)(0x80 | vife_code(L, d, name));
     if (lua_getfield(L, 1, "modifiers") == LUA_TTABLE)
         for (lua_Integer i = 1; lua_geti(L, -1, i) == LUA_TSTRING && n + 2 < capacity; i++, lua_pop(L, 1)) {
-            code = vife_code(L, d, lua_tostring(L, -1));
+            code = vife_code(L, d, check_name(L, "modifiers"));
             if (code >= 0xFC00)
                 out[n++] = 0xFC;
             out[n++] = (uint8_t)(0x80 | (code & 0x7F));
@@ -289,8 +307,7 @@ static bool codes_bytes(const draft *d, bool binary)
 /* Actions 0C and 0D name a data field, but carry no data (EN 13757-3, Annex B). */
 static bool is_without_data(lua_State *L)
 {
-    size_t n;
-    const char *action = optional_string(L, "action", &n);
+    const char *action = optional_name(L, "action");
     int code = action ? mbus_modifier_code(action, 0) : 0;
 
     return code == 0x0C || code == 0x0D;
@@ -350,7 +367,7 @@ static uint8_t data_field(lua_State *L, bool *binary)
 {
     size_t n;
     uint8_t dib[12];
-    const char *name = optional_string(L, "data", &n);
+    const char *name = optional_name(L, "data");
 
     *binary = false;
     if (name) {
@@ -385,7 +402,7 @@ static bool flag_given(lua_State *L, const char *wanted)
 
     if (lua_getfield(L, 1, "flags") == LUA_TTABLE)
         for (lua_Integer i = 1; !found && lua_geti(L, -1, i) == LUA_TSTRING; i++, lua_pop(L, 1))
-            found = strcmp(lua_tostring(L, -1), wanted) == 0;
+            found = strcmp(check_name(L, "flags"), wanted) == 0;
     return found;
 }
 
@@ -395,8 +412,7 @@ static void set_dib(lua_State *L, mbus_record *r)
     static const char *const names[] = {"instantaneous", "maximum", "minimum", "error"};
     lua_Integer storage = optional_integer(L, "storage", 0), tariff = optional_integer(L, "tariff", 0);
     lua_Integer subunit = optional_integer(L, "subunit", 0);
-    size_t n;
-    const char *name = optional_string(L, "function", &n);
+    const char *name = optional_name(L, "function");
 
     if (storage < 0 || storage >> 41 || tariff < 0 || tariff >> 20 || subunit < 0 || subunit >> 10)
         luaL_error(L, "storage is below 2^41, tariff below 2^20, subunit below 2^10, and none negative");
@@ -514,7 +530,7 @@ static int record_of_quantity(lua_State *L, draft *d, const char *quantity, uint
     static const char *const time_units[] = {"s", "min", "h", "d"};
 
     for (unsigned i = 1; unit && i < 4; i++)
-        if (strcmp(unit, time_units[i]) == 0)
+        if (strlen(time_units[i]) == unit_size && memcmp(unit, time_units[i], unit_size) == 0)
             d->time_unit = i;
     vife_size = write_vifes(L, d, vifes, sizeof vifes);
     if (is_plain_text) {
@@ -559,7 +575,7 @@ static int record(lua_State *L)
     }
     if (lua_getfield(L, 1, "raw_vif_hex") == LUA_TSTRING)
         return record_of_vib(L, &d, unhex_field(L, "raw_vif_hex", d.probe + 1, VIB_MAX), field, binary);
-    text = optional_string(L, "quantity", &n);
+    text = optional_name(L, "quantity");
     luaL_argcheck(L, text, 1, "a record has a quantity or a vif");
     return record_of_quantity(L, &d, text, field, binary);
 }

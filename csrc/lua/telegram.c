@@ -729,7 +729,7 @@ static int query_key(lua_State *L)
 
     while (i < QUERY_COUNT && strcmp(key, names[i]) != 0)
         i++;
-    if (i == QUERY_COUNT) /* a misspelt key would match everything, so it raises */
+    if (i == QUERY_COUNT || lua_rawlen(L, -2) != strlen(key)) /* a misspelt key would match everything, so it raises */
         luaL_error(L, "a record is found by quantity, unit, storage, tariff, subunit, function or modifiers, not by '%s'",
                    luaL_tolstring(L, -2, NULL));
     return i;
@@ -780,6 +780,8 @@ static bool modifiers_agree(lua_State *L, const mbus_record *r)
 {
     unsigned state = 0, code;
     lua_Integer wanted, present = 0;
+    const char *name;
+    size_t n;
     bool all = true;
 
     lua_getfield(L, 2, "modifiers");
@@ -788,7 +790,8 @@ static bool modifiers_agree(lua_State *L, const mbus_record *r)
     for (lua_Integer i = 1; all && i <= wanted; i++) {
         lua_rawgeti(L, -1, i);
         luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 2, "modifiers must be names");
-        all = has_modifier(r, lua_tostring(L, -1));
+        name = lua_tolstring(L, -1, &n);
+        all = strlen(name) == n && has_modifier(r, name);
         lua_pop(L, 1);
     }
     lua_pop(L, 1);

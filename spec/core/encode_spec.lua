@@ -82,6 +82,14 @@ describe("core.record", function()
     assert.matches("ISO 8859%-1", problem { quantity = "customer", value = "\u{20ac}" })
     assert.matches("191 bytes", problem { quantity = "customer", value = ("x"):rep(192) })
     assert.matches("a quantity or a vif", problem { value = 1 })
+    for _, field in ipairs { "quantity", "data", "function", "action", "error" } do
+      local record = { quantity = "date", value = "2024-02-29", data = "date", ["function"] = "maximum" }
+      record[field] = (record[field] or "clear") .. "\0x"
+      assert.matches(field .. ": a NUL in a name", problem(record))
+    end
+    assert.matches("modifiers: a NUL in a name", problem { quantity = "energy", value = 1, modifiers = { "backward_flow\0x" } })
+    assert.matches("flags: a NUL in a name", problem { quantity = "date", value = "2024-02-29", flags = { "summer_time\0x" } })
+    assert.matches("no VIF means operating_time", problem { quantity = "operating_time", unit = "min\0x", value = 1 })
     assert.matches("vif: not a complete", problem { vif = "\x93", raw = 1 })
   end)
 

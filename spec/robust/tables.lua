@@ -229,4 +229,7 @@ seeds["found-control"] = "\x02uno\xA7t\x94*hegnSSSSSSSSumio"
 seeds["found-endless"] = "\x42\x32\x55\x05date7\x10\x00\xB7\x02<<<<<<<<\x09euT"
 seeds["found-host"] = "\x02\x07\x16\xFF\xFF\xFF\xFF\xFF\x16\x16\x16bcd8\xFF\xFF\xD8\x16\xE8&\x00a\x8BBhundred_uxx\x07\x02"
 
+-- A quantity whose name goes on behind a NUL.
+seeds["found-nul"] = "\x04\x3F\x09\x1B\x01\x64\x64\x02\x09\x05\x05\x05\x43\x05"
+
 return { seeds = seeds, run = run, least = 0.3 }
