@@ -275,6 +275,13 @@ describe("the export of a BACRouter", function()
     assert.equal("and 100 more", err.problems[101])
   end)
 
+  it("gives a number to what has a name of blanks and control characters alone", function()
+    local config = assert(decode(bus { name = "\1 \u{85}", fcdevices = { { name = "\8M\8", tag = "addr=5",
+      fcpoints = { { name = "\127", tag = "id=1" } } } } }))
+    assert.same({ "bus 1", "M.point 1" }, { config.connections[1].name, config.connections[1].bindings[1].name })
+    assert(mbus.gateway(config))
+  end)
+
   it("commands no terminal", function()
     local evil = "\27[2J\7\u{9B}31m"
     local _, err = decode(bus { name = evil, resource = evil .. "\n", tag = evil .. "=1",

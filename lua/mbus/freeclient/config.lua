@@ -152,14 +152,17 @@ end
 
 local NAME_MAX = 300 -- bytes: the name of a binding has two of them, and the gateway takes 1000
 
+-- As the gateway takes it: on one line.
+local function plain(name) return trimmed((name:gsub("%c", " "):gsub("\xC2[\x80-\x9F]", " "))) end
+
 local function named(object, kind, number)
   local name = type(object.name) == "string" and trimmed(shortened(object.name, NAME_MAX)) or ""
-  return name ~= "" and name or ("%s %d"):format(kind, number)
+  return plain(name) ~= "" and name or ("%s %d"):format(kind, number)
 end
 
--- Names of the gateway are unique, without a slash, on one line, and have an end.
+-- Names of the gateway are unique, without a slash, and have an end.
 local function unique(taken, name)
-  name = name:gsub("/", "_"):gsub("%c", " "):gsub("\xC2[\x80-\x9F]", " ")
+  name = name:gsub("/", "_")
   local candidate, count = name, taken[name]
   while taken[candidate] do
     count = count + 1
@@ -229,7 +232,8 @@ local function binding_of(import, place, device, point, names)
   if not enable and not (tag.id and device.addr) then return nil end
   if good and not tag.id then import:add(place, "tag '%s': id is missing, the number of the record", shown(point.tag or "")) end
   local f = on_the_wire(tag.scale or 1, tag.offset or 0, pattern_of(device.addr))
-  return { name = unique(names, device.name .. "." .. point.name), title = text_of(point.description), tag = text_of(point.name),
+  local name = unique(names, plain(device.name) .. "." .. plain(point.name))
+  return { name = name, title = text_of(point.description), tag = text_of(point.name),
     address = device.addr and device.addr.selection, id = tag.id, disabled = not enable,
     transformation = { { type = "function", f = f } } }
 end
@@ -314,7 +318,7 @@ end
 local function connection_of(import, bus, names)
   local place, object = bus.place, bus.object
   local tag = import:tag(place, object, "bus")
-  local connection = { name = unique(names, bus.name), title = text_of(object.description), disabled = not bus.enable,
+  local connection = { name = unique(names, plain(bus.name)), title = text_of(object.description), disabled = not bus.enable,
     baudrate = baudrate_of(import, place, object), period = tag.update_interval or 10000,
     offline_interval = tag.offline_interval or 2 * (tag.update_interval or 10000), timeout = tag.timeout,
     options = { nke = tag.force_reset == true }, bindings = {} }
