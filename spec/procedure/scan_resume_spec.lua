@@ -81,9 +81,11 @@ describe("an interrupted scan", function()
 
   it("refuses the state of another scan, and what is none", function()
     local part = scan_some("house", KINDS.secondary, 9)
+    local holed = scan_some("house", KINDS.secondary, 9).state
+    holed.untrusted = { ("F"):rep(16), [3] = ("F"):rep(16) }
     local bus <close> = assert(mbus.open "sim:")
     for _, options in ipairs { { resume = part.state }, { secondary = true, mask = "31FFFFFF", resume = part.state },
-      { resume = {} }, { resume = { version = 99 } } } do
+      { resume = {} }, { resume = { version = 99 } }, { secondary = true, resume = holed } } do
       local none, err = bus:scan(options)
       assert.is_nil(none)
       assert.equal("invalid", err.kind)

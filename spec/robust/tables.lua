@@ -232,4 +232,8 @@ seeds["found-host"] = "\x02\x07\x16\xFF\xFF\xFF\xFF\xFF\x16\x16\x16bcd8\xFF\xFF\
 -- A quantity whose name goes on behind a NUL.
 seeds["found-nul"] = "\x04\x3F\x09\x1B\x01\x64\x64\x02\x09\x05\x05\x05\x43\x05"
 
+-- A bus whose name is a control character, and a state of a scan that has a list with a hole.
+seeds["found-blank"] = "\x02\x75\x2F\x6E\x6F\xA7\x74\x94\x41\x2A\x68\x96\x67\x6E\x75\x20\x6F\x6F"
+seeds["found-hole"] = "\x77" .. ("\xFF"):rep(13) .. "\x62\xAF\x04\x42\x01\x77\x62\xAF\x65\x09"
+
 return { seeds = seeds, run = run, least = 0.3 }

@@ -416,6 +416,17 @@ local function all(list, is_good)
   return true
 end
 
+-- Whoever walks a list must not fall into a hole.
+local function is_list(value, is_good)
+  if not all(value, is_good) then return false end
+  local count = 0
+  for _ in pairs(value) do count = count + 1 end
+  for i = 1, count do
+    if value[i] == nil then return false end
+  end
+  return true
+end
+
 local function is_text(value) return type(value) == "string" end
 
 local function is_whole(value) return value == nil or math.type(value) == "integer" and value >= 0 end
@@ -450,8 +461,8 @@ local function is_state(plan, state)
   local place = plan.secondary and is_mask or is_primary
   return state.version == VERSION and is_text(state.key) and is_whole(state.speed) and (state.speed or 0) > 0
     and is_whole(state.next) and state.next ~= 0
-    and all(state.found, is_meter) and all(state.nodes, is_node) and all(state.doubtful, place) and all(state.untrusted, place)
-    and all(state.unaccounted, is_text) and all(state.remarks, is_text)
+    and all(state.nodes, is_node) and is_list(state.found, is_meter) and is_list(state.doubtful, place)
+    and is_list(state.untrusted, place) and is_list(state.unaccounted, is_text) and is_list(state.remarks, is_text)
 end
 
 local function check_resume(plan, state)
