@@ -111,7 +111,7 @@ function M.judge(gateway, now)
   for i, connection in ipairs(gateway.connections) do
     for j, binding in ipairs(connection.bindings) do
       self.numbers[binding] = { meter = (i - 1) * M.METERS + (j + 1) // 2, first = j % 2 == 1,
-        label = ("%s.%s"):format(connection.name, binding.name), partner = connection.bindings[j - 1] }
+        label = ("%s.%s"):format(connection.name, binding.name), partner = connection.bindings[j - 1], connection = connection }
     end
   end
   gateway:on("value", function(binding, value, quality, _, news) self:hear(binding, value, quality, news, now()) end)
@@ -172,7 +172,7 @@ function Judge:expect_all_good()
   for binding, who in pairs(self.numbers) do
     if binding.quality ~= "good" then
       self:violate("%s: still %s in calm weather; the connection says: %s", who.label, tostring(binding.error),
-        tostring(binding.connection.error))
+        tostring(who.connection.error))
     end
   end
 end
