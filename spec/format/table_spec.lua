@@ -49,6 +49,8 @@ Status      00h, no error; access number 237
     assert.matches("181  d\n", rows)
     assert.matches("4344  h\n", rows)
     assert.matches("0  min\n", rows)
+    assert.matches(" 1.5  h\n", table_of("\x05\x22" .. ("<f"):pack(1.5)))
+    assert.matches(" 9223372036854775808  min\n", table_of("\x07\xFD\x2D" .. ("\0"):rep(7) .. "\x80"))
   end)
 
   it("shows what is no value as --, and why", function()

@@ -107,6 +107,8 @@ local seeds = {
   capture = "\0" .. LINES, ["capture-counts"] = "\0001 SEND 10 40 05 45 16\n2.5 recv (1) E5\n# a remark\n\n3 ECHO (005) 10 40 05 45 16",
   -- Found: a number of bytes that no integer holds.
   ["found-count"] = "\0000.1 SEND (99999999999999999999) E5\n",
+  -- A real32 in minutes, which the table could not show.
+  ["found-duration"] = "\2\3\7\1\5\9\2\4\6" .. core.long(0x08, 1, 0x72, core.unhex "78 56 34 12 24 40 01 07 55 00 00 00 05 21 0A 4C 37 04"),
   ["found-baudrate"] = "\0# baudrate 1\n1 RECV " .. SHORT .. "\n",
 }
 for way = 1, 2 do

@@ -64,14 +64,6 @@ end
 
 --- Values ------------------------------------------------------------------------------------------------------
 
-local COUNTED_IN = { [60] = "min", [3600] = "h", [86400] = "d" }
-
----A duration in the unit that the meter counts in.
-local function duration(record)
-  local counted_in = COUNTED_IN[record.factor]
-  if counted_in and record.exponent == 0 then return ("%d"):format(record.raw), counted_in end
-end
-
 ---The shortest text that is the same real32.
 local function real32(value)
   if value ~= value or value == math.huge or value == -math.huge then return "--" end
@@ -81,6 +73,14 @@ local function real32(value)
       return short:find("e", 1, true) and math.abs(value) >= 1 and ("%.0f"):format(value) or short
     end
   end
+end
+
+local COUNTED_IN = { [60] = "min", [3600] = "h", [86400] = "d" }
+
+---A duration in the unit that the meter counts in.
+local function duration(record)
+  local counted_in, raw = COUNTED_IN[record.factor], record.raw
+  if counted_in and record.exponent == 0 then return math.type(raw) == "float" and real32(raw) or tostring(raw), counted_in end
 end
 
 local function number(record)
