@@ -435,23 +435,32 @@ static void set_dib(lua_State *L, mbus_record *r)
         r->flags |= MBUS_FLAG_SUMMER_TIME;
 }
 
+static bool is_one_record(const uint8_t *bytes, size_t n)
+{
+    mbus_cursor cursor = {.bytes = bytes, .end = (uint16_t)n, .structure = MBUS_PAYLOAD_RECORDS};
+    mbus_record record;
+
+    return mbus_next(&cursor, &record) == 1 && cursor.position == n;
+}
+
 /* Data exactly as it was received: what has no value. */
 static int push_verbatim(lua_State *L, draft *d, uint8_t field)
 {
-    uint8_t out[MBUS_FRAME_MAX + 32], data[MBUS_FRAME_MAX];
+    uint8_t out[2 * MBUS_FRAME_MAX], data[MBUS_FRAME_MAX];
     const char *problem;
     size_t n = unhex_field(L, "raw_data_hex", data, sizeof data);
     int size;
 
     set_dib(L, &d->record);
     d->record.field = 0; /* DIB and VIB first */
-    size = mbus_record_write(&d->record, out, sizeof out, &problem);
+    size = mbus_record_write(&d->record, out, sizeof out - sizeof data, &problem);
     if (size < 0)
         return luaL_error(L, "%s", problem);
     out[0] = (uint8_t)((out[0] & 0xF0) | field);
-    lua_pushlstring(L, (const char *)out, (size_t)size);
-    lua_pushlstring(L, (const char *)data, n);
-    lua_concat(L, 2);
+    memcpy(out + size, data, n);
+    if (!is_one_record(out, (size_t)size + n) && !(n == 0 && is_without_data(L)))
+        return luaL_error(L, "raw_data_hex: %d bytes are not what this data field has", (int)n);
+    lua_pushlstring(L, (const char *)out, (size_t)size + n);
     return 1;
 }
 

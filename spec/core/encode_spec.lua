@@ -90,6 +90,10 @@ describe("core.record", function()
     assert.matches("modifiers: a NUL in a name", problem { quantity = "energy", value = 1, modifiers = { "backward_flow\0x" } })
     assert.matches("flags: a NUL in a name", problem { quantity = "date", value = "2024-02-29", flags = { "summer_time\0x" } })
     assert.matches("no VIF means operating_time", problem { quantity = "operating_time", unit = "min\0x", value = 1 })
+    for _, data in ipairs { "", "01 02 03", "01 02 03 04 05" } do
+      assert.matches("raw_data_hex: %d bytes are not", problem { raw_dif_hex = "0C", raw_vif_hex = "13", raw_data_hex = data:gsub(" ", "") })
+    end
+    assert.matches("raw_data_hex: 2 bytes are not", problem { raw_dif_hex = "0D", raw_vif_hex = "13", raw_data_hex = "0561" })
     assert.matches("vif: not a complete", problem { vif = "\x93", raw = 1 })
   end)
 
