@@ -202,7 +202,7 @@ describe("the export of a BACRouter", function()
   end)
 
   it("names ports by what can be a name", function()
-    for _, resource in ipairs { "RS485-\0", "", " ", "a\nb" } do
+    for _, resource in ipairs { "RS485-\0", "", " ", "a\nb", ("n"):rep(301) } do
       local config, err = decode(bus { resource = resource }, "x.json")
       assert.is_nil(config)
       assert.matches('^x.json: bus "A": resource: the name of a port is needed', err.problems[1])

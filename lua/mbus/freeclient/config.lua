@@ -275,7 +275,7 @@ end
 
 local function line_of(import, place, object, connection)
   local resource = import:field(place, object, "resource", "string", connection.name)
-  if not resource:find("^[^%s%c]%C*$") then
+  if #resource > NAME_MAX or not resource:find("^[^%s%c]%C*$") then
     import:add(place, "resource: the name of a port is needed, not %q", shown(resource))
   end
   local port = import.ports[resource]
