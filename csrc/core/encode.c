@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { EXTENSION = 0x80, DIFE_MAX = 10, TEXT_MAX = 0xBF, LVAR_BCD_MAX = 9 };
+enum { EXTENSION = 0x80, TEXT_MAX = 0xBF, LVAR_BCD_MAX = 9 };
 
 typedef struct writer {
     uint8_t *out;
@@ -39,7 +39,7 @@ static int put_dib(writer *w, const mbus_record *r, const char **problem)
 {
     uint64_t storage = r->storage >> 1;
     uint32_t tariff = r->tariff;
-    unsigned subunit = r->subunit, n = 0;
+    unsigned subunit = r->subunit;
     unsigned byte = (r->field & 15u) | (r->function & 3u) << 4 | (unsigned)(r->storage & 1) << 6;
     bool final = (r->flags & MBUS_FLAG_FINAL_DIFE) != 0;
 
@@ -49,7 +49,7 @@ static int put_dib(writer *w, const mbus_record *r, const char **problem)
         return refuse(problem, "a tariff has 20 bits");
     if (r->subunit >> 10)
         return refuse(problem, "a subunit has 10 bits");
-    for (; storage || tariff || subunit; n++) {
+    while (storage || tariff || subunit) {
         put(w, byte | EXTENSION);
         byte = (unsigned)(storage & 15) | (tariff & 3u) << 4 | (subunit & 1u) << 6;
         storage >>= 4;
