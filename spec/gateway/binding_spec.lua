@@ -132,6 +132,36 @@ describe("writing", function()
     assert.is_true((write("e", 5000)))
   end)
 
+  -- What comes of writing `value` to a meter that acknowledges and always shows this record.
+  local function written(record, value, binding)
+    local core = require "mbus.core"
+    binding = binding or {}
+    binding.name, binding.address, binding.index, binding.access = "e", 5, 0, "RW"
+    local write = writable(nil, binding, nil,
+      { { frame = core.hex(core.long(0x08, 5, 0x72, core.unhex "05 00 00 00 43 04 01 04 00 00 00 00" .. record)) } })
+    local ok, err = write("e", value)
+    return ok or err.code
+  end
+
+  it("takes the last digit of a large counter as seriously as the first", function()
+    local counter = "\x04\x03" .. ("<i4"):pack(12345678) -- Wh
+    assert.equal("unchanged", written(counter, 12345679))
+    assert.is_true(written(counter, 12345678))
+    local tenths = "\x04\x12" .. ("<i4"):pack(123) -- 0.0001 m3
+    assert.equal("unchanged", written(tenths, 0.0124))
+    assert.is_true(written(tenths, 0.0123))
+  end)
+
+  it("knows that a real32 and a coarser meter show less than was written", function()
+    local real = "\x05\x03" .. ("<f"):pack(0.1)
+    assert.is_true(written(real, 0.1))
+    assert.equal("unchanged", written(real, 0.1001))
+    local kilo = { write = { vif = "03", data = "int32" } } -- Wh, shown as kWh
+    assert.is_true(written("\x04\x06" .. ("<i4"):pack(12), 12345, kilo))
+    assert.is_true(written("\x04\x06" .. ("<i4"):pack(12), 11999, kilo)) -- rounded up
+    assert.equal("unchanged", written("\x04\x06" .. ("<i4"):pack(12), 13000, kilo))
+  end)
+
   it("encodes it as the binding says", function()
     local write, sim = writable(nil, { name = "e", address = 5, access = "W", write = { vif = "FD17", data = "int8" } })
     assert.is_true((write("e", 3)))

@@ -359,12 +359,27 @@ function Binding:encode(value)
   return invalid(self, "%s", (tostring(bytes):gsub("^.-bad argument #1 to '[^']*' %((.*)%)$", "%1")))
 end
 
+-- The least difference of two values of a record; a real32 has none.
+local function step_of(record)
+  return math.type(record.raw) ~= "float" and 10.0 ^ (record.exponent or 0) * (record.factor or 1) or nil
+end
+
+local REAL = 2.0 ^ -23 -- relative difference of neighbours
+
+-- A meter that counts in larger steps shows less than was written, rounded up or down; a real32 is near it. All else is equal.
+local function is_near(written, shown)
+  local one, other = written.value, shown.value
+  local fine, coarse = step_of(written), step_of(shown)
+  local slack = fine and coarse and 0 or REAL * math.max(math.abs(one), math.abs(other))
+  if coarse and (not fine or coarse > fine) then slack = slack + coarse - (fine or 0) * (1 - 1e-9) end
+  return math.abs(one - other) <= slack
+end
+
 local function is_same(written, shown)
-  if written == shown then return true end
-  if math.type(written) and math.type(shown) then
-    return math.abs(written - shown) <= 1e-6 * math.max(math.abs(written), math.abs(shown), 1e-9)
-  end
-  return type(written) == "string" and type(shown) == "string" and shown:find(written, 1, true) == 1
+  local one, other = written.value, shown.value
+  if one == other then return true end
+  if math.type(one) and math.type(other) then return is_near(written, shown) end
+  return type(one) == "string" and type(other) == "string" and other:find(one, 1, true) == 1
 end
 
 ---Whether the meter shows what was written.
@@ -379,7 +394,7 @@ function Binding:compare(bytes, readout)
   local telegram = require("mbus.core").telegram(frame)
   local written = telegram and telegram:record(0)
   if not written or written.quantity ~= record.quantity then return nil end
-  return is_same(written.value, record.value), record.value
+  return is_same(written, record), record.value
 end
 
 return M
