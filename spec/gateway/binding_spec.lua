@@ -96,6 +96,18 @@ describe("a binding", function()
     assert.matches("boom", support.of(news, "bad")[1].error)
     assert.equal(5000, support.of(news, "good")[3].value)
   end)
+
+  it("tells the other callbacks, too, when one takes itself back", function()
+    local gateway, _, world = one_meter { { name = "e", address = 5, index = 0, report = "poll" } }
+    local told, off = {}, nil
+    off = gateway:on("value", function()
+      told[#told + 1] = "first"
+      off()
+    end)
+    gateway:on("value", function() told[#told + 1] = "second" end)
+    world.clock.run(130)
+    assert.same({ "first", "second", "second" }, { told[1], told[2], told[3] })
+  end)
 end)
 
 describe("writing", function()

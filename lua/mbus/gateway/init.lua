@@ -127,14 +127,17 @@ local EVENTS = { value = true, log = true, overrun = true, stop = true, reload =
 function Gateway:on(event, fn)
   if not EVENTS[event] then error("no such event: " .. tostring(event), 2) end
   if type(fn) ~= "function" then error("a function is needed", 2) end
-  local list = self.listeners[event] or {}
-  self.listeners[event] = list
-  list[#list + 1] = fn
-  return function()
-    for i, one in ipairs(list) do
-      if one == fn then return table.remove(list, i) end
+  local function change(taken)
+    local list = {} -- a new one: who is being told may take himself back
+    for _, one in ipairs(self.listeners[event] or {}) do
+      if one ~= taken then list[#list + 1] = one end
     end
+    self.listeners[event] = list
+    return list
   end
+  local listener = function(...) return fn(...) end -- the same function may be given twice
+  table.insert(change(nil), listener)
+  return function() change(listener) end
 end
 
 local function emit(self, event, ...)
