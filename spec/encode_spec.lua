@@ -43,6 +43,15 @@ describe("encode makes", function()
     is("68 0B 0B 68 53 01 51 06 6D 9E 2D 8D 1D 32 09 C8 16", encode.clock(1, "2024-02-29T13:45:30", { type = "I" }))
     is("68 0B 0B 68 53 01 51 06 6D C0 40 2C 01 37 5B D7 16",
       encode.clock(1, "2024-07-01T12:00:00", { type = "I", summer_time = true }))
+    local noon = { year = 2024, month = 7, day = 1, hour = 12, minute = 0, second = 0 }
+    is("68 09 09 68 53 01 51 04 6D 00 8C 01 37 DA 16", encode.clock(1, noon, { summer_time = true }))
+    assert.is_nil(noon.summer_time)
+    for field, value in pairs { year = 2081, month = 13, day = 32, hour = 24, minute = 60, second = 0.5 } do
+      local wrong = { year = 2024, month = 7, day = 1, hour = 12, minute = 0, second = 0 }
+      wrong[field] = value
+      assert.error_matches(function() encode.clock(1, wrong) end, "no date and time from 1981 to 2080")
+    end
+    assert.error_matches(function() encode.clock(1, "1980-12-31T23:59") end, "no date and time from 1981 to 2080")
     is("68 08 08 68 53 01 51 03 6D 1E 2D 0D 6D 16", encode.write(1, { { vif = "\x6D", data = "time", value = "13:45:30" } }))
     is("68 07 07 68 53 01 51 42 6C 1F 3C AE 16",
       encode.write(1, { { quantity = "date", data = "date", value = "2024-12-31", storage = 1 } }))

@@ -55,6 +55,19 @@ local function in_range(time)
     and time.hour <= 23 and time.minute <= 59 and time.second <= 59
 end
 
+local FIELDS = { "year", "month", "day", "hour", "minute", "second" }
+
+---Whether the clock of a meter can show it: a date and time that there is, in the years whose last two digits are not those
+---of another one.
+---@param time mbus.Time
+---@return boolean
+function M.is_settable(time)
+  for _, name in ipairs(FIELDS) do
+    if math.type(time[name]) ~= "integer" or time[name] < 0 then return false end
+  end
+  return in_range(time) and time.year >= 1981 and time.year <= 2080
+end
+
 ---@param text string  "2024-02-29T13:45" or "2024-02-29 13:45:30"
 ---@return mbus.Time? time
 ---@return mbus.Error? err  kind `invalid`

@@ -82,6 +82,14 @@ end
 ---@return string bytes
 function M.deselect() return request.snd_nke(Address.SELECTED) end
 
+-- A copy: the table is the caller's.
+local function with_summer_time(time, summer_time)
+  local copy = {}
+  for name, value in pairs(time) do copy[name] = value end
+  copy.summer_time = summer_time
+  return copy
+end
+
 ---Sets the clock.
 ---@param a integer
 ---@param time string|mbus.Time  "2024-02-29T13:45:30"
@@ -92,7 +100,8 @@ function M.clock(a, time, options)
   local parsed, err = time, nil
   if type(time) == "string" then parsed, err = clock.parse(time) end
   if not parsed then error(tostring(err), 2) end
-  if options.summer_time ~= nil then parsed.summer_time = options.summer_time end
+  if not clock.is_settable(parsed) then error("no date and time from 1981 to 2080", 2) end
+  if options.summer_time ~= nil then parsed = with_summer_time(parsed, options.summer_time) end
   return request.write(a, clock.record(parsed, options.type or "F", options.hundred_years), options.fcb)
 end
 

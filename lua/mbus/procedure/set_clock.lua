@@ -101,8 +101,6 @@ local function teller(given, options)
   end
 end
 
-local function in_years(time) return time.year >= 1981 and time.year <= 2080 end
-
 local function prepare(level, address, time, options)
   local parsed, err = arguments.address_or_all(level + 1, address)
   if not parsed then return nil, err end
@@ -114,7 +112,7 @@ local function prepare(level, address, time, options)
   if time then
     given, err = clock.parse(time)
     if not given then return nil, err end
-    if not in_years(given) then return arguments.refuse("bad time %q: the clock of a meter knows 1981 to 2080", time) end
+    if not clock.is_settable(given) then return arguments.refuse("bad time %q: the clock of a meter knows 1981 to 2080", time) end
   end
   return options, parsed, { time = teller(given, options), is_given = given ~= nil, kind = kind,
     hundred_years = options.hundred_years }
