@@ -253,6 +253,26 @@ describe("the AFL", function()
     assert.equal(V1_VALUES, values(decrypted(core.long(8, 5, 0x90, bytes "02 00 00" .. PLAIN_LAYER), KEY)))
   end)
 
+  it("is verified whatever the mode, before anything is read", function()
+    for _, mode in ipairs { 0, 1, 4, 8, 13 } do
+      local layer = "\x72" .. bytes "7856341293153303 7500" .. string.char(0, mode) .. bytes "0C 13 00 25 01 00"
+      local mac = aes.cmac(V3_MAC_KEY, bytes "25 B30A0000" .. layer):sub(1, 8)
+      local head = bytes "0F 00 2C 25 B3 0A 00 00"
+      assert.equal("volume=12.5", values(decrypted(core.long(8, 5, 0x90, head .. mac .. layer), KEY)))
+      fails("checksum", "bad_mac", core.long(8, 5, 0x90, head .. ("\0"):rep(8) .. layer), KEY)
+    end
+  end)
+
+  it("gives a reader no value that its MAC does not vouch for", function()
+    local mbus = require "mbus"
+    local data = V3_AFL:sub(1, 8) .. ("\0"):rep(8) .. PLAIN_LAYER
+    local bus <close> = assert(mbus.open(assert(mbus.simulator.new { meters = {
+      { address = 5, id = "12345678", telegrams = { { ci = 0x90, data = core.hex(data) } } } } }), { keys = KEY }))
+    local readout, err = bus:read(5)
+    assert.is_nil(readout)
+    assert.same({ "checksum", "bad_mac" }, { err.kind, err.code })
+  end)
+
   it("is refused where it is broken", function()
     for size = 0, #V3_AFL do fails("truncated", "bad_afl", core.long(8, 5, 0x90, V3_AFL:sub(1, size)), KEY) end
     fails("malformed", "bad_afl", core.long(8, 5, 0x90, bytes "00" .. V3_TAIL), KEY)

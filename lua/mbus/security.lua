@@ -424,18 +424,15 @@ local function with_foreign(message)
     :format(meter_name(message), NAMES[message.mode], message.mode))
 end
 
-local function authenticate(aes, key, message)
-  local err = verify(aes, key, message)
-  if err then return nil, err end
-  return message.bytes, info(message, false, true)
-end
-
 local function with_key(message, key)
-  if is_foreign(message) then return with_foreign(message) end
+  if is_foreign(message) and not has_mac(message) then return with_foreign(message) end
   local aes, err = load_aes()
   if not aes then return nil, err end
   if is_aes(message) then return open(aes, key, message) end
-  return authenticate(aes, key, message)
+  err = verify(aes, key, message)
+  if err then return nil, err end
+  if is_foreign(message) then return with_foreign(message) end
+  return message.bytes, info(message, false, true)
 end
 
 ---@class mbus.security.Options
