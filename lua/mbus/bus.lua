@@ -528,6 +528,7 @@ function Bus:begin(name, ...)
   local options = arguments[1]
   if not options then return finish(self, nil, arguments[2]) end
   self.trace = options.trace or self.options.trace
+  self.state.listened = nil -- nobody knows how long ago that was
   self.engine = start(self, options, procedures[name].run, table.unpack(arguments, 2, arguments.n))
   return true
 end

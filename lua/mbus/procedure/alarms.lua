@@ -16,6 +16,7 @@ end
 
 local function ask(target)
   local link, address = target.link, target.address
+  target:let_late_ack_come()
   local bytes = request.req_ud1(address.a, link:fcb(address.a))
   local telegram, err = exchange.run(link, bytes, nothing_or_telegram(link, address), { acknowledged = target.acknowledged })
   if err and err.code == "no_data" then telegram = judge.END end

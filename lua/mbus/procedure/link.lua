@@ -43,7 +43,7 @@ Link.__index = Link
 ---@field late_until? number                until then a telegram may still come that was asked for before
 ---@field calm? boolean                     the last request was answered well: no pause for recovery is needed
 ---@field baudrate? number                  that the line was switched to
----@field deaf table<integer, boolean>      meters that answer REQ_UD2 but not SND_NKE
+---@field deaf table<integer, string>       meters that answer REQ_UD2 but not SND_NKE, and their last telegram
 ---@field quiet_since? number               when the line was last busy
 ---@field not_before? number                earliest time of the next request
 ---@field clock? number                     time that was fed last
@@ -241,7 +241,12 @@ end
 function Link:fcb(a) return self.state.next_fcb[a] end
 
 ---@param a integer
-function Link:reset_fcb(a) self.state.next_fcb[a], self.state.next_command[a] = 1, 1 end
+function Link:reset_fcb(a) self:set_fcb(a, 1, 1) end
+
+---@param a integer
+---@param request integer  frame count bit of the next request
+---@param command integer  and of the next SND_UD
+function Link:set_fcb(a, request, command) self.state.next_fcb[a], self.state.next_command[a] = request, command end
 
 ---@param a integer  the answer to its last request was valid
 function Link:toggle_fcb(a) self.state.next_fcb[a] = 1 - (self.state.next_fcb[a] or 1) end

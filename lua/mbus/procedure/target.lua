@@ -29,7 +29,8 @@ local function must_reset(link, a)
   return nke or not link:fcb(a)
 end
 
----Resets the link of a meter by its primary address, if the settings want it.
+---Resets the link of a meter by its primary address, if the settings want it. A meter that does not answer may not have
+---heard it, or ignore it: it goes on counting where it was, and would take a first request for the last one again.
 ---@param link mbus.Link
 ---@param a integer
 ---@return mbus.Error? err     of an unanswered SND_NKE, which is only a hint: some meters do not answer it
@@ -39,10 +40,12 @@ function Target.reset(link, a)
     if not link:fcb(a) then link:reset_fcb(a) end
     return nil, false
   end
+  local request_fcb, command_fcb = link:fcb(a), link:command_fcb(a)
   link:forget_fcb(a)
   local retries = link.state.deaf[a] and 0 or nil
   local _, err = exchange.run(link, request.snd_nke(a), judge.ack(a), { retries = retries, pause = link.settings.post_nke_delay })
   link:reset_fcb(a)
+  if err and err.kind == "timeout" and request_fcb then link:set_fcb(a, request_fcb, command_fcb) end
   if not err and not link.plan then link:rest() end
   return err, not err
 end
@@ -109,12 +112,33 @@ local function no_more(link, collected)
   return collected.ends == 2
 end
 
+-- Waits for what may be late, and throws it away.
+local function wait_for_late(link)
+  if not link.state.late_until then return true end
+  local ok, err = link:sleep(link.state.late_until)
+  link.state.late_until = nil
+  return ok, err
+end
+
+local function request_next(link, address, first, options)
+  local bytes = request.req_ud2(address.a, link:fcb(address.a))
+  local telegram, err = exchange.run(link, bytes, judge.data(address, first, link:decoding()), options)
+  if (telegram or first) and (link.silences or 0) > 0 then expect_late(link) end
+  return telegram, err
+end
+
+-- As `request_next`. The very bytes that it sent last may be sent again by a meter whose frame count is not ours.
+local function request_new(link, address, first, options)
+  local telegram, err = request_next(link, address, first, options)
+  if not (options.last and telegram and telegram.bytes == options.last) then return telegram, err end
+  link:toggle_fcb(address.a)
+  return request_next(link, address, first, { whole_window = options.whole_window })
+end
+
 -- One telegram. Returns whether it was the last, or why there is none.
 local function collect_one(link, address, collected, options)
   local telegrams, seen = collected.readout.telegrams, collected.seen
-  local bytes = request.req_ud2(address.a, link:fcb(address.a))
-  local telegram, err = exchange.run(link, bytes, judge.data(address, telegrams[1], link:decoding()), options)
-  if (telegram or telegrams[1]) and (link.silences or 0) > 0 then expect_late(link) end
+  local telegram, err = request_new(link, address, telegrams[1], options)
   if not telegram then return true, err end
   if telegram == exchange.PLANNED then return true end
   if telegram == judge.END then return no_more(link, collected) end
@@ -131,7 +155,11 @@ local function collect_one(link, address, collected, options)
   end
   telegrams[#telegrams + 1] = telegram
   seen[key] = #telegrams
-  return not telegram.more_records_follow
+  if not telegram.more_records_follow then return true end
+  -- What comes late must not be taken for the next telegram.
+  local calm, failure = true, nil
+  if link.silences > 0 and not options.first_only then calm, failure = wait_for_late(link) end
+  return not calm, failure
 end
 
 ---Collects telegrams until the last. What was read is in `readout` also when this fails.
@@ -174,27 +202,39 @@ local function lose(self)
   self.fresh = false
 end
 
--- Waits for what may be late, and throws it away.
-local function wait_for_late(link)
-  if not link.state.late_until then return true end
-  local ok, err = link:sleep(link.state.late_until)
-  link.state.late_until = nil
-  return ok, err
+-- An acknowledgement that came after silence may be that of the first attempt, and another one still come.
+local function note_late_ack(self)
+  if self.acknowledged and (self.link.silences or 0) > 0 then self.late_ack = self.link:now() + LATE end
+end
+
+---Waits for an acknowledgement that may still come, where the next answer is one, too.
+function Target:let_late_ack_come()
+  if self.late_ack then self.link:sleep(self.late_ack) end
+  self.late_ack = nil
+end
+
+-- A meter that was asked for its first telegram alone is in the middle of its readout.
+local function leave_readout(self)
+  if self.midway and not self.address.digits then self.link:forget_fcb(self.address.a) end
+  self.midway = nil
 end
 
 local function attend(self, c)
   local link, address = self.link, self.address
   local calm, failure = wait_for_late(link)
   if not calm then return nil, failure end
+  leave_readout(self)
   self.fresh, self.acknowledged, self.unreset = false, false, nil
   if address.digits then
     local ok, err = Target.select(link, address, c or link.settings.select_c)
     if not ok then return nil, err end
     self.fresh, self.acknowledged = true, true
+    note_late_ack(self)
     return true
   end
   self.known_deaf = link.state.deaf[address.a]
   self.unreset, self.acknowledged = Target.reset(link, address.a)
+  note_late_ack(self)
   if link.broken then return nil, self.unreset end
   self.fresh = true
   return true
@@ -225,14 +265,16 @@ local function request_options(self)
   local options = { acknowledged = self.acknowledged, whole_window = address.wildcard }
   if not address.digits then
     options.impatient = self.unreset and self.unreset.kind == "timeout" and not self.known_deaf
+    options.last = self.unreset and self.known_deaf
   end
   return options
 end
 
--- Remembers who does not answer SND_NKE but has answered the request.
-local function note_deafness(self, answered)
-  if self.address.digits or not answered then return end
-  self.link.state.deaf[self.address.a] = self.unreset and self.unreset.kind == "timeout" or nil
+-- Remembers who does not answer SND_NKE but has answered the request, and how.
+local function note_deafness(self, telegrams)
+  if self.address.digits or #telegrams == 0 then return end
+  local is_deaf = self.unreset and self.unreset.kind == "timeout"
+  self.link.state.deaf[self.address.a] = is_deaf and telegrams[#telegrams].bytes or nil
 end
 
 -- One readout, or its first telegram. What there is comes back also with an error.
@@ -241,9 +283,11 @@ local function ask(self, first_only)
   local options = request_options(self)
   options.first_only = first_only
   local err = Target.collect(self.link, self.address, readout, options)
-  local answered = #readout.telegrams > 0
-  note_deafness(self, answered)
+  local telegrams = readout.telegrams
+  local answered = #telegrams > 0
+  note_deafness(self, telegrams)
   self.fresh, self.acknowledged = false, false
+  self.midway = first_only and answered and telegrams[1].more_records_follow
   if not err then return readout end
   lose(self)
   if self.address.digits then
@@ -311,11 +355,14 @@ end
 function Target:command(ci, data, options)
   local link, a = self.link, self.address.a
   if not self.acknowledged and not self.address.digits and not link:fcb(a) then Target.reset(link, a) end
+  self:let_late_ack_come()
   local bytes = request.snd_ud(a, ci, data, link:command_fcb(a))
   local ok, err = exchange.run(link, bytes, judge.ack(a), { strict = self.address.digits ~= nil,
     retries = options and options.retries })
   self.fresh, self.acknowledged = false, ok ~= nil
+  note_late_ack(self)
   if ok then
+    if self.late_ack then expect_late(link) end
     link:toggle_command_fcb(a)
     return true
   end
@@ -367,6 +414,7 @@ end
 ---@param err? mbus.Error  why it did not go well: then more meters than one may be selected
 function Target:close(err)
   local link, address = self.link, self.address
+  leave_readout(self)
   if err and not link.plan then lose(self) end
   -- Whoever answered 254 has changed its own frame count.
   if address.a == Address.TEST then link:forget_all_fcb() end
