@@ -408,14 +408,41 @@ local function enter(bus)
   return false
 end
 
+-- Back to the speed of the other meters; what is lost comes back with it.
+local function come_home(bus, home)
+  local line = bus.common.line
+  if line.baudrate == home or not line.set_baudrate then return end
+  bus.state.baudrate = home
+  line:set_baudrate(home)
+end
+
+-- The bus is ours: what does not come to its end (in a coroutine that is closed) is noticed by the next.
+local function set_out(bus)
+  local state = bus.state
+  if state.home then
+    Link.interrupt(state)
+    come_home(bus, state.home)
+  end
+  state.home = bus.common.line.baudrate or 0
+end
+
+local function arrive(bus, link)
+  local state = bus.state
+  if link.broken then come_home(bus, state.home) end
+  state.home = nil
+end
+
 -- Waits for its turn, runs, and leaves the bus to the next, whatever happens.
 local function perform(bus, options, procedure, ...)
   if bus.closed or not enter(bus) then return nil, closed(bus) end
   local _ <close> = bus.lock
+  set_out(bus)
   local link = link_for(bus, options, (...))
   link.fulfil, link.bus, link.options = fulfil, bus, options
   link.on_trace = options.trace or bus.options.trace or ignore
-  return finish(bus, (link.plan and planned(procedure) or procedure)(link, ...))
+  local result, err = (link.plan and planned(procedure) or procedure)(link, ...)
+  arrive(bus, link)
+  return finish(bus, result, err)
 end
 
 ---A procedure that finds one thing after another, as an iterator.
@@ -440,6 +467,7 @@ local function leave(search)
   local _ <close> = search.bus.lock
   engine:abort()
   while engine:wants() ~= "done" do drive(search.bus, engine, {}) end
+  arrive(search.bus, engine.link)
 end
 
 ---Asks the search to end, from within a callback or a signal handler: it puts the bus in order, and its iterator ends.
@@ -461,6 +489,7 @@ function Search:__call()
       self.left, self.error = true, closed(bus)
       return nil
     end
+    set_out(bus)
     self.engine = start(bus, self.options, table.unpack(self.arguments, 1, self.arguments.n))
   end
   local ok, what, found, err = pcall(drive, bus, self.engine, self.options, "found")

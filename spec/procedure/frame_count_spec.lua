@@ -1,5 +1,6 @@
 -- What a master and a meter think of each other's frame count, where answers are missing, late or were not waited for.
 local core = require "mbus.core"
+local Error = require "mbus.error"
 local mbus = require "mbus"
 
 local function volume(value) return { quantity = "volume", unit = "m3", value = value, exponent = -3, data = "bcd8" } end
@@ -117,5 +118,90 @@ describe("without SND_NKE", function()
     assert.equal("0:1 2:2", values(assert(bus:read(5))))
     assert(bus:reset(5))
     assert.equal("0:1 2:2", values(assert(bus:read(5))))
+  end)
+end)
+
+describe("a request that does not come to its end", function()
+  it("leaves the meter to be asked anew", function()
+    local bus, meter, transport = meter_with({}, { nke = false })
+    set(meter, 10)
+    assert(bus:read(5))
+    set(meter, 20)
+    local read = transport.read
+    transport.read = coroutine.yield -- who waits here is given up
+    local thread = coroutine.create(function() bus:read(5) end)
+    coroutine.resume(thread)
+    coroutine.close(thread)
+    transport.read = read
+    transport:sleep(60)
+    set(meter, 30)
+    assert.equal(30.0, assert(bus:read(5)):value { quantity = "volume" })
+  end)
+end)
+
+describe("a bus that is driven by hand", function()
+  it("does not take for an answer what came while nothing was asked", function()
+    local sim = assert(mbus.simulator.new { meters = { { address = 5, id = "31892747", telegrams = { telegram(1) } } } })
+    local bus, now, inbox = assert(mbus.open("manual:", { nke = false })), 0, ""
+    local act = { drain = function() inbox = "" end, sleep = function(deadline) now = math.max(now, deadline) end }
+    function act.send(bytes) sim:receive(bytes, now) end
+    function act.receive(deadline)
+      local bytes = inbox .. sim:take(now)
+      inbox = ""
+      if bytes ~= "" then return bytes end
+      now = math.min(sim:next() or deadline, deadline)
+      return sim:take(now)
+    end
+    local function read()
+      assert(bus:begin("read", 5))
+      while true do
+        local what, argument, err = bus:wants()
+        if what == "done" then return assert(argument, err) end
+        bus:feed(act[what](argument) or "", now)
+      end
+    end
+    set(sim.meters[1], 10)
+    inbox = read().telegrams[1].bytes -- a copy comes an hour later
+    now = now + 3600
+    set(sim.meters[1], 20)
+    assert.equal(20.0, read():value { quantity = "volume" })
+  end)
+end)
+
+describe("a line that breaks at another speed", function()
+  local function breakable(meters)
+    local sim = assert(mbus.simulator.new { meters = meters })
+    local transport = sim:transport()
+    local write = transport.write
+    function transport:write(bytes)
+      if self.is_gone then return nil, Error.new("closed", "the adapter is gone") end
+      return write(self, bytes)
+    end
+    return assert(mbus.open(transport)), transport
+  end
+
+  it("has its own again when it is back: in a scan", function()
+    local bus, transport = breakable { { address = 5, id = "31892747", telegrams = { telegram(1) } } }
+    local scan = bus:scan { range = "1-20", baud = { 2400, 300 },
+      progress = function(at) transport.is_gone = at.baudrate == 300 and at.current == 5 end }
+    for meter in scan do assert.equal(5, meter.address) end
+    assert.equal("closed", scan.error.kind)
+    transport.is_gone = false
+    assert.equal(2400, transport.baudrate)
+    assert(bus:read(5))
+  end)
+
+  it("and where a meter is switched", function()
+    local bus, transport = breakable { { address = 5, id = "31892747", telegrams = { telegram(1) } },
+      { address = 6, id = "31892748", telegrams = { telegram(2) } } }
+    local switch = transport.set_baudrate
+    function transport:set_baudrate(baudrate)
+      self.is_gone = baudrate == 300
+      return switch(self, baudrate)
+    end
+    assert.equal("closed", select(2, bus:set_baudrate(5, 300, { stay = false })).kind)
+    transport.is_gone = false
+    assert.equal(2400, transport.baudrate)
+    assert(bus:read(6))
   end)
 end)

@@ -43,6 +43,7 @@ Link.__index = Link
 ---@field late_until? number                until then a telegram may still come that was asked for before
 ---@field calm? boolean                     the last request was answered well: no pause for recovery is needed
 ---@field baudrate? number                  that the line was switched to
+---@field home? number                      a request is under way, and the line had this speed before
 ---@field deaf table<integer, string>       meters that answer REQ_UD2 but not SND_NKE, and their last telegram
 ---@field quiet_since? number               when the line was last busy
 ---@field not_before? number                earliest time of the next request
@@ -51,6 +52,9 @@ Link.__index = Link
 local NONE = {} -- what stays empty
 local BITS = 11 -- of a character: start, 8 data, parity, stop (EN 13757-2)
 local FRAME_MAX = 261
+
+---Seconds that a telegram may be late and still be kept from being taken for that of the next request.
+Link.LATE = 2
 
 ---@return mbus.LinkState
 function Link.state() return { next_fcb = {}, next_command = {}, deaf = {}, formats = {} } end
@@ -264,5 +268,12 @@ function Link:forget_fcb(a) self.state.next_fcb[a], self.state.next_command[a] =
 
 ---After a request to every meter.
 function Link:forget_all_fcb() self.state.next_fcb, self.state.next_command = {}, {} end
+
+---A request was given up in its middle: nobody knows what the meter has seen, or whether it still answers.
+---@param state mbus.LinkState
+function Link.interrupt(state)
+  state.next_fcb, state.next_command, state.deselected, state.calm = {}, {}, nil, nil
+  state.late_until = state.clock and state.clock + Link.LATE
+end
 
 return Link

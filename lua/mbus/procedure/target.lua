@@ -96,11 +96,8 @@ local function repeated(number, earlier)
     :format(number, earlier))
 end
 
--- The longest that a telegram may be late and still be kept from being taken for that of the next readout.
-local LATE = 2
-
 -- A request that nothing came after may be answered yet: by a telegram of this meter, but not the one asked for then.
-local function expect_late(link) link.state.late_until = link:now() + LATE end
+local function expect_late(link) link.state.late_until = link:now() + link.LATE end
 
 -- A meter that has announced more and then only acknowledges has no more. But an acknowledgement does not say whose it is,
 -- and may be a late one: it takes two, and no silence.
@@ -204,7 +201,7 @@ end
 
 -- An acknowledgement that came after silence may be that of the first attempt, and another one still come.
 local function note_late_ack(self)
-  if self.acknowledged and (self.link.silences or 0) > 0 then self.late_ack = self.link:now() + LATE end
+  if self.acknowledged and (self.link.silences or 0) > 0 then self.late_ack = self.link:now() + self.link.LATE end
 end
 
 ---Waits for an acknowledgement that may still come, where the next answer is one, too.

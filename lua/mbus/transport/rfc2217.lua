@@ -251,10 +251,10 @@ end
 ---@return mbus.Error? err  unsupported: the server cannot; timeout closed refused
 function Rfc2217:set_baudrate(baudrate)
   if self.closed then return nil, self.lost end
-  local ok, err = self:ensure()
-  if not ok then return nil, err end
-  ok, err = self:set({ baudrate_setting(baudrate) }, runtime.now() + self.negotiation_timeout)
-  if not ok then return nil, err end
+  if self.socket then -- else the next connection begins with it
+    local ok, err = self:set({ baudrate_setting(baudrate) }, runtime.now() + self.negotiation_timeout)
+    if not ok then return nil, err end
+  end
   self.baudrate, self.path.baudrate = baudrate, baudrate
   return true
 end
