@@ -44,12 +44,13 @@ end
 ---What the bytes mean.
 ---@param bytes string
 ---@return table[] records
+---@return boolean whole  that is all that is in them
 function M.decode(bytes)
   local records = {}
   local telegram = core.telegram(core.long(0x08, 0, NO_HEADER, bytes))
-  if not telegram then return records end
+  if not telegram then return records, false end
   for _, record in telegram:records() do records[#records + 1] = record end
-  return records
+  return records, not (telegram.error or telegram.manufacturer_data)
 end
 
 ---Is it a command instead of a value?

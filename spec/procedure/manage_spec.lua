@@ -301,6 +301,27 @@ describe("setting the clock", function()
     assert.equal("unchanged", err.code)
   end)
 
+  it("does not know of a clock that was an hour behind before and is so after, in summer", function()
+    local bus, sim = two()
+    assert.is_true(assert(bus:set_clock(5, "2024-07-01T12:00", { summer_time = true })).verified)
+    assert(bus:set_clock(5, "2024-07-01T12:00"))
+    sim.meters[1].values.write = function() end
+    local result = assert(bus:set_clock(5, "2024-07-01T13:00", { summer_time = true }))
+    assert.same({ false, "2024-07-01T12:00:00" }, { result.verified, result.read_back })
+  end)
+
+  it("says why it could not be read back", function()
+    local bus, sim = two()
+    local receive, is_set = sim.meters[1].receive, false
+    sim.meters[1].receive = function(self, frame, ...)
+      is_set = is_set or frame.ci == 0x51
+      if frame.ci ~= 0x51 and is_set then return nil end
+      return receive(self, frame, ...)
+    end
+    local _, err = bus:set_clock(5, "2024-02-29T13:45")
+    assert.equal("timeout", err.kind)
+  end)
+
   it("goes to all, and refuses what is no time", function()
     local bus, sim, sent = two()
     assert.is_truthy(bus:set_clock(255, "2024-02-29T13:45"))
@@ -410,6 +431,18 @@ describe("writing", function()
     result = assert(bus:write(5, "\x0C\x2A\x00\x00\x00\x00", { verify = true }))
     assert.same({ false, 1, "power" }, { result.verified, #result.missing, result.missing[1].quantity })
     assert.same({ acknowledged = false }, bus:write(255, { RESET }))
+  end)
+
+  it("does not vouch for what it cannot compare", function()
+    local bus, sim = two()
+    local clock = { { quantity = "datetime", value = "2024-02-29T13:45" } }
+    assert.is_true(assert(bus:write(5, clock, { verify = true })).verified)
+    sim.meters[1].values.write = function() end
+    assert.is_false(assert(bus:write(5, "\x0F\1\2", { verify = true })).verified) -- data of the manufacturer
+    assert.is_false(assert(bus:write(5, "\x0C\x13\0", { verify = true })).verified) -- cut off
+    clock[1].value = "2024-03-01T13:45"
+    local _, err = bus:write(5, clock, { verify = true })
+    assert.same({ "rejected", "unchanged" }, { err.kind, err.code })
   end)
 
   it("tells if the meter did not take it", function()

@@ -47,16 +47,17 @@ local function rounded(time, kind, is_given)
   return minute
 end
 
--- In summer a meter that keeps standard time shows an hour less.
+-- Whether a clock shows the time; "standard": in summer, a meter that keeps standard time shows an hour less.
 local function is_near(record, kind, time, elapsed)
-  local shown = record.value and clock.parse(record.value)
+  local shown = record and record.value and clock.parse(record.value)
   if not shown then return false end
   local off = clock.seconds(shown) - clock.seconds(time) - elapsed
-  return math.abs(off) <= TOLERANCE[kind] or time.summer_time and math.abs(off + HOUR) <= TOLERANCE[kind]
+  if math.abs(off) <= TOLERANCE[kind] then return true end
+  return time.summer_time and math.abs(off + HOUR) <= TOLERANCE[kind] and "standard"
 end
 
-local function result_of(time, kind, record)
-  return { time = clock.text(time), type = kind, read_back = record and record.value, verified = record ~= nil }
+local function result_of(time, kind, record, verified)
+  return { time = clock.text(time), type = kind, read_back = record and record.value, verified = verified or false }
 end
 
 local function set(target, wanted)
@@ -64,8 +65,9 @@ local function set(target, wanted)
   local record, kind, err = find_clock(target)
   if err then return nil, err end
   local shows_one = record ~= nil
+  local time = rounded(wanted.time(), wanted.kind or kind or "F", wanted.is_given)
+  local before = is_near(record, kind, time, 0)
   kind = wanted.kind or kind or "F"
-  local time = rounded(wanted.time(), kind, wanted.is_given)
   local sent = link:now()
   err = select(2, target:command(CI_SEND, clock.record(time, kind, wanted.hundred_years)))
   if link.broken or err and (err.kind == "rejected" or not shows_one) then return nil, err end
@@ -73,7 +75,10 @@ local function set(target, wanted)
   record, shown_kind, read_error = find_clock(target)
   if link.plan then return {} end
   if not record and not read_error then return result_of(time, kind) end
-  local found = record and is_near(record, shown_kind, time, link:now() - sent) and result_of(time, kind, record)
+  if read_error and not err then return nil, read_error end
+  local near = is_near(record, shown_kind, time, link:now() - sent)
+  -- A clock that was an hour behind already, and still is, has perhaps not been set.
+  local found = near and result_of(time, kind, record, near == true or before ~= near)
   return Target.verdict(err, found, ("acknowledged, but the clock of the meter shows %s instead of %s")
     :format(record and record.value, clock.text(time)), read_error)
 end

@@ -2,6 +2,7 @@
 ---meter is read, and must show them.
 local Address = require "mbus.address"
 local Error = require "mbus.error"
+local clock = require "mbus.clock"
 local arguments = require "mbus.procedure.arguments"
 local exchange = require "mbus.procedure.exchange"
 local records = require "mbus.records"
@@ -21,16 +22,37 @@ local function text_of(record)
   return ("%s %s%s"):format(record.quantity or "VIF " .. record.raw_vif_hex, record.value, unit)
 end
 
--- A date and time runs on while it is read back; what matters is that it can be compared at all.
+local DAY = 86400
+-- Seconds that a clock may be ahead of what was written, since it runs on while it is read back, or behind, since it may show
+-- whole minutes.
+local AHEAD, BEHIND = 120, 60
+
+local function seconds_of(value)
+  local time = value and clock.parse(value:find("T", 1, true) and value or "2000-01-01T" .. value)
+  return time and clock.seconds(time)
+end
+
+-- How far a clock is ahead of what was written; nil: it is none, or none that runs.
+local function ahead(sent, shown)
+  if sent.type ~= "datetime" and sent.type ~= "time" or sent.storage ~= 0 then return nil end
+  local one, other = seconds_of(sent.value), seconds_of(shown.value)
+  if not (one and other) then return nil end
+  local seconds = other - one
+  return sent.type == "time" and (seconds + DAY // 2) % DAY - DAY // 2 or seconds
+end
+
 local function holds(sent, shown)
-  if sent.type == "datetime" or sent.type == "time" then return true end
+  local seconds = ahead(sent, shown)
+  if seconds then return seconds >= -BEHIND and seconds <= AHEAD end
   return sent.value == shown.value
 end
 
--- Returns an error if the meter shows another value; else the records that it does not show.
+-- Returns an error if the meter shows another value; else the records that it does not show, and whether it shows all that
+-- was written.
 local function compare(bytes, readout)
   local missing = {}
-  for _, sent in ipairs(records.decode(bytes)) do
+  local all, is_whole = records.decode(bytes)
+  for _, sent in ipairs(all) do
     local shown = not records.is_action(sent) and find(readout, sent)
     if not shown then
       missing[#missing + 1] = sent
@@ -39,20 +61,20 @@ local function compare(bytes, readout)
         text_of(sent)), { code = "unchanged", readout = readout })
     end
   end
-  return missing
+  return missing, is_whole and #all > 0 and #missing == 0
 end
 
 local function write(target, bytes, verify)
   local ok, err = target:command(CI_SEND, bytes)
   if not ok then return nil, err end
   if not verify then return { acknowledged = true } end
-  local readout, missing
+  local readout
   readout, err = target:readout()
   if err then return nil, err end
   if target.link.plan then return {} end
-  missing, err = compare(bytes, readout)
-  if not missing then return nil, err end
-  return { acknowledged = true, verified = #missing == 0, missing = missing, readout = readout }
+  local missing, verified = compare(bytes, readout)
+  if not missing then return nil, verified end
+  return { acknowledged = true, verified = verified, missing = missing, readout = readout }
 end
 
 local function run(link, address, bytes, verify)
