@@ -56,9 +56,9 @@ describe("the command", function()
     assert.same({ 0, "" }, { code, err })
     assert.matches("SEND %(005%) 10 40 05 45 16\n.*SEND %(012%) 68 06 06 68 73 05 51 01 7A 08 4C 16\n", out)
     code, out = mbus "set-clock /dev/nowhere 255 2024-02-29T13:45 --dry-run"
-    assert.same({ 0, "SEND (015) 68 09 09 68 53 FF 51 04 6D 2D 0D 1D 32 9D 16\n" }, { code, out })
+    assert.same({ 0, "SEND (005) 10 40 FF 3F 16\nSEND (015) 68 09 09 68 73 FF 51 04 6D 2D 0D 1D 32 BD 16\n" }, { code, out })
     code, out = mbus "synchronize /dev/nowhere --dry-run"
-    assert.same({ 0, "SEND (009) 68 03 03 68 53 FF 5C AE 16\n" }, { code, out })
+    assert.same({ 0, "SEND (005) 10 40 FF 3F 16\nSEND (009) 68 03 03 68 73 FF 5C CE 16\n" }, { code, out })
     code, err = select(1, mbus "reset /dev/nowhere 999 --dry-run"), select(3, mbus "reset /dev/nowhere 999 --dry-run")
     assert.equal(2, code)
     assert.matches("bad address", err)

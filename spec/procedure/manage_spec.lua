@@ -325,7 +325,7 @@ describe("setting the clock", function()
   it("goes to all, and refuses what is no time", function()
     local bus, sim, sent = two()
     assert.is_truthy(bus:set_clock(255, "2024-02-29T13:45"))
-    assert.same({ "68 09 09 68 53 FF 51 04 6D 2D 0D 1D 32 9D 16" }, sent)
+    assert.same({ "10 40 FF 3F 16", "68 09 09 68 73 FF 51 04 6D 2D 0D 1D 32 BD 16" }, sent)
     assert.same({ "04 6D 2D 0D 1D 32" }, sim.meters[2].writes)
     for _, time in ipairs { "2024-02-30T00:00", "now", "2024-02-29", "2099-01-01T00:00", "2024-02-29T13:45:" } do
       local result, err = bus:set_clock(5, time)
@@ -383,8 +383,21 @@ describe("the other commands", function()
     assert.is_true(bus:synchronize())
     assert.is_true(bus:synchronize(5, { ci = 0x54 }))
     assert.same({ 2, 1 }, { sim.meters[1].synchronized, sim.meters[2].synchronized })
-    assert.same({ "68 03 03 68 53 FF 5C AE 16", "10 40 05 45 16", "68 03 03 68 73 05 54 CC 16" }, sent)
+    assert.same({ "10 40 FF 3F 16", "68 03 03 68 73 FF 5C CE 16", "10 40 05 45 16", "68 03 03 68 73 05 54 CC 16" }, sent)
     assert.has_error(function() bus:synchronize(5, { ci = 1 }) end)
+  end)
+
+  it("reach all meters each time, and every meter after that", function()
+    local bus, sim = two()
+    bus.options.nke = false
+    local write = { { quantity = "volume", unit = "m3", value = 0, exponent = -3, data = "bcd8" } }
+    for round = 1, 3 do
+      assert.is_true(bus:synchronize())
+      assert(bus:write(5, write))
+      assert(bus:set_clock(255, "2024-02-29T13:4" .. round))
+      assert.same({ round, round, 2 * round, round }, { sim.meters[1].synchronized, sim.meters[2].synchronized,
+        #sim.meters[1].writes, #sim.meters[2].writes })
+    end
   end)
 
   it("ask for alarms", function()
@@ -476,7 +489,8 @@ describe("a dry run", function()
       "68 06 06 68 73 05 51 01 7A 08 4C 16", "10 40 08 48 16", "10 7B 08 83 16" }, hex)
     assert.equal(count, #sent)
     local write = { { quantity = "volume", unit = "m3", value = 0, data = "bcd8" } }
-    for _, call in ipairs { { "set_secondary", FULL, "12345678" }, { "set_baudrate", 5, 9600 }, { "set_clock", 5, "2024-02-29T13:45" },
+    for _, call in ipairs { { "synchronize", 255 }, { "set_clock", 255, "2024-02-29T13:45" },
+      { "set_secondary", FULL, "12345678" }, { "set_baudrate", 5, 9600 }, { "set_clock", 5, "2024-02-29T13:45" },
       { "reset", 5, 0 }, { "write", FULL, write }, { "select_records", 5, "all" }, { "read", 5 } } do
       local arguments = { table.unpack(call, 2) }
       arguments[#arguments + 1] = { dry_run = true }
@@ -485,7 +499,7 @@ describe("a dry run", function()
       assert.is_true(frames and #frames >= 2, call[1] .. tostring(err))
       for _, bytes in ipairs(frames) do assert.is_truthy(core.frame(bytes)) end
     end
-    for _, call in ipairs { { "normalise", 5 }, { "synchronize", 255 }, { "send", "\x01" }, { "set_clock", 255, "2024-02-29T13:45" } } do
+    for _, call in ipairs { { "normalise", 5 }, { "normalise", 255 }, { "send", "\x01" } } do
       local arguments = { table.unpack(call, 2) }
       arguments[#arguments + 1] = { dry_run = true }
       assert.equal(1, #bus[call[1]](bus, table.unpack(arguments)), call[1])

@@ -10,7 +10,7 @@ local CI_RESET = 0x50
 
 local function run(link, address, subcode)
   if address.a == Address.BROADCAST then
-    return exchange.broadcast(link, request.application_reset(address.a, subcode))
+    return exchange.command_all(link, request.application_reset(address.a, subcode, 1))
   end
   link.settings.application_reset = false
   return Target.with(link, address, function(target)

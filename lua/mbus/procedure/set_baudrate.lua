@@ -47,10 +47,9 @@ end
 
 local function switch_all(link, baudrate)
   local old = link.settings.baudrate
-  local ok, err = exchange.broadcast(link, request.set_baudrate(Address.BROADCAST, baudrate))
+  local ok, err = exchange.command_all(link, request.set_baudrate(Address.BROADCAST, baudrate, 1))
   if ok then ok, err = link:set_baudrate(baudrate) end
   if not ok then return nil, err end
-  link:forget_all_fcb()
   return { baudrate = baudrate, previous = old }
 end
 

@@ -87,7 +87,7 @@ local function set_all(link, wanted)
   local kind = wanted.kind or "F"
   local time = rounded(wanted.time(), kind, wanted.is_given)
   local record = clock.record(time, kind, wanted.hundred_years)
-  local ok, err = exchange.broadcast(link, request.write(Address.BROADCAST, record))
+  local ok, err = exchange.command_all(link, request.write(Address.BROADCAST, record, 1))
   if not ok then return nil, err end
   return result_of(time, kind)
 end

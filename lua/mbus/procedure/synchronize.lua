@@ -6,7 +6,7 @@ local request = require "mbus.request"
 local Target = require "mbus.procedure.target"
 
 local function run(link, address, ci)
-  if address.a == Address.BROADCAST then return exchange.broadcast(link, request.synchronize(address.a, ci)) end
+  if address.a == Address.BROADCAST then return exchange.command_all(link, request.synchronize(address.a, ci, 1)) end
   return Target.with(link, address, function(target) return target:command(ci) end)
 end
 

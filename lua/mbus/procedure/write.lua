@@ -79,7 +79,7 @@ end
 
 local function run(link, address, bytes, verify)
   if address.a == Address.BROADCAST then
-    local ok, err = exchange.broadcast(link, request.write(address.a, bytes))
+    local ok, err = exchange.command_all(link, request.write(address.a, bytes, 1))
     if not ok then return nil, err end
     return { acknowledged = false }
   end
