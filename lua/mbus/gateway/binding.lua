@@ -106,9 +106,19 @@ local function find_record(settings, readout)
   return nil, "it is only written"
 end
 
+local UNKNOWN = { manufacturer_specific = true, reserved = true }
+
+-- The VIF of a record whose meaning the standard leaves open: that of its maker, which has many under one name.
+local function own_vif(record)
+  if UNKNOWN[record.quantity] then return record.raw_vif_hex end
+  for _, modifier in ipairs(record.modifiers) do
+    if UNKNOWN[modifier] then return record.raw_vif_hex end
+  end
+end
+
 -- What a record is, whatever its value.
 local function identity_of(record)
-  local identity = { modifiers = table.concat(record.modifiers, ", ") }
+  local identity = { modifiers = table.concat(record.modifiers, ", "), vif = own_vif(record) }
   for _, name in ipairs(IDENTITY) do identity[name] = record[name] end
   return identity
 end
@@ -116,8 +126,8 @@ end
 local identities = setmetatable({}, { __mode = "v" }) -- by all that is in them: shared by bindings to such records
 
 local function shared(identity)
-  local key = ("%s;%s;%s;%d;%d;%d;%s"):format(identity.quantity, identity.unit, identity["function"], identity.storage,
-    identity.tariff, identity.subunit, identity.modifiers)
+  local key = ("%s;%s;%s;%d;%d;%d;%s;%s"):format(identity.quantity, identity.unit, identity["function"], identity.storage,
+    identity.tariff, identity.subunit, identity.modifiers, identity.vif)
   identities[key] = identities[key] or identity
   return identities[key]
 end
@@ -130,7 +140,7 @@ end
 local function is_that(record, seen)
   return record.quantity == seen.quantity and record.unit == seen.unit and record["function"] == seen["function"]
     and record.storage == seen.storage and record.tariff == seen.tariff and record.subunit == seen.subunit
-    and has_modifiers(record, seen.modifiers)
+    and has_modifiers(record, seen.modifiers) and own_vif(record) == seen.vif
 end
 
 local function differs(identity, wanted)
@@ -146,6 +156,7 @@ local function has_changed(identity, seen)
   local reason = differs(identity, seen)
   if reason then return reason end
   if identity.unit ~= seen.unit then return ("unit %s instead of none"):format(identity.unit) end
+  if identity.modifiers == seen.modifiers then return ("VIF %s instead of %s"):format(identity.vif, seen.vif) end
   return ("with %s instead of %s"):format(identity.modifiers ~= "" and identity.modifiers or "no modifiers",
     seen.modifiers ~= "" and seen.modifiers or "none")
 end
@@ -184,7 +195,8 @@ end
 -- always, and then nobody needs a table of it. nil: have a closer look.
 local function plain_value(self, readout)
   local seen = self.seen
-  if not seen or seen.modifiers ~= "" or self.access ~= "R" or self.chain and self.chain.has_functions then return nil end
+  if not seen or seen.vif or seen.modifiers ~= "" then return nil end
+  if self.access ~= "R" or self.chain and self.chain.has_functions then return nil end
   local telegram, position = place(self.settings, readout)
   if not telegram then return nil end
   local quantity, value, unit, fn, storage, tariff, subunit = telegram:plain(position)
@@ -300,6 +312,7 @@ end
 ---@param time number
 ---@return table? news
 function Binding:halt(text, time)
+  if self.chain then self.chain:interrupt() end
   return settle(self, news_of(self, "bad", text, time))
 end
 
@@ -379,7 +392,8 @@ local function is_same(written, shown)
   local one, other = written.value, shown.value
   if one == other then return true end
   if math.type(one) and math.type(other) then return is_near(written, shown) end
-  return type(one) == "string" and type(other) == "string" and other:find(one, 1, true) == 1
+  -- A clock that was set to the minute shows seconds, too.
+  return written.type == "datetime" and shown.type == "datetime" and other:sub(1, #one) == one
 end
 
 ---Whether the meter shows what was written.

@@ -91,8 +91,8 @@ end
 ---@return boolean? ok
 ---@return mbus.Error? err  also while it is not yet time to try again
 function Connection:open()
-  if self.bus then return true end
   if self.stopped then return nil, Error.new("closed", "the connection is stopped", { bus = self.name }) end
+  if self.bus then return true end
   local now = self.clock.now()
   if self.retry_at and now < self.retry_at then return nil, self.open_error end
   local transport, err = self.gateway.open(self.settings, transport_options(self.settings))

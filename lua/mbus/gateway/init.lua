@@ -104,7 +104,8 @@ function Gateway.new(config, options)
   local checked, err = resolve(config, options)
   if not checked then return nil, err end
   local self = setmetatable({ config = checked, options = options, clock = options.clock or Clock.real(),
-    open = options.open or open, source = type(config) == "string" and config or nil, listeners = {}, streams = {},
+    open = options.open or open, source = type(config) == "string" and config or nil, listeners = {},
+    streams = setmetatable({}, { __mode = "k" }), -- of iterators that are still used
     is_running = false }, Gateway)
   self.connections, self.lines = build(self, checked)
   return self
@@ -150,7 +151,7 @@ end
 local QUEUE = 10000 -- values that wait for an iterator; the oldest go first
 
 local function feed_streams(self, news)
-  for _, stream in ipairs(self.streams) do
+  for stream in pairs(self.streams) do
     stream.last = stream.last + 1
     stream[stream.last] = news
     if stream.last - stream.first >= QUEUE then
@@ -206,8 +207,9 @@ function Gateway:log(level, text) emit_apart(self, "log", nil, level, text, self
 ---@return fun(): table?  next  {binding, connection, value, unit, quality, error, time, meter_time, raw}
 function Gateway:values()
   local stream = { first = 1, last = 0, lost = 0, event = self.clock.event() }
-  table.insert(self.streams, stream)
+  self.streams[stream] = true
   self:start()
+  local left = setmetatable({}, { __close = function() self.streams[stream] = nil end })
   return function()
     while stream.first > stream.last do
       if not self.is_running then return nil end
@@ -217,7 +219,7 @@ function Gateway:values()
     stream[stream.first] = nil
     stream.first = stream.first + 1
     return news
-  end
+  end, nil, nil, left
 end
 
 -- ------------------------------------------------------------------ running
@@ -272,7 +274,7 @@ function Gateway:stop()
   self.is_stopping = true
   stop_lines(self, self.lines)
   self.is_running, self.is_stopping = false, false
-  for _, stream in ipairs(self.streams) do stream.event:set() end
+  for stream in pairs(self.streams) do stream.event:set() end
   emit(self, "stop")
 end
 
@@ -306,29 +308,52 @@ end
 
 -- ------------------------------------------------------------------ reloading
 
-local function same(a, b, depth)
-  if a == b then return true end
-  if type(a) ~= type(b) or depth > 20 then return false end
-  if type(a) == "function" then
-    local ok, code = pcall(string.dump, a, true)
-    local ok2, code2 = pcall(string.dump, b, true)
-    if not (ok and ok2 and code == code2) then return false end
-    for i = 1, 255 do
-      local name, value = debug.getupvalue(a, i)
-      local _, value2 = debug.getupvalue(b, i)
-      if not name then return true end
-      if name ~= "_ENV" and not same(value, value2, depth + 1) then return false end
+-- What a config has defined by itself, beside the library that each has of its own.
+local function own_globals(env)
+  local library, own = require("mbus.gateway.sandbox").library(), {}
+  for name, value in next, env do own[name] = not library[name] and value or nil end
+  return own
+end
+
+local same
+
+local function same_function(a, b, known)
+  local ok, code = pcall(string.dump, a, true)
+  local ok2, code2 = pcall(string.dump, b, true)
+  if not (ok and ok2 and code == code2) then return false end
+  for i = 1, 255 do
+    local name, value = debug.getupvalue(a, i)
+    local _, value2 = debug.getupvalue(b, i)
+    if not name then return true end
+    if name == "_ENV" and value ~= value2 and type(value) == "table" and type(value2) == "table" then
+      if known[value] ~= value2 then
+        known[value] = value2
+        if not same(own_globals(value), own_globals(value2), known) then return false end
+      end
+    elseif not same(value, value2, known) then
+      return false
     end
-    return true
   end
-  if type(a) ~= "table" then return false end
+  return true
+end
+
+local function same_table(a, b, known)
   for key, value in pairs(a) do
-    if not same(value, b[key], depth + 1) then return false end
+    if not same(value, b[key], known) then return false end
   end
   for key in pairs(b) do
     if a[key] == nil then return false end
   end
   return true
+end
+
+-- What is being compared further out is taken for the same.
+function same(a, b, known)
+  if a == b then return true end
+  if type(a) ~= type(b) or type(a) ~= "table" and type(a) ~= "function" then return false end
+  if known[a] == b then return true end
+  known[a] = b
+  return (type(a) == "table" and same_table or same_function)(a, b, known)
 end
 
 local IGNORED = { path = true, bindings = true }
@@ -337,10 +362,10 @@ local function same_settings(a, b)
   local x, y = {}, {}
   for key, value in pairs(a) do x[key] = not IGNORED[key] and value or nil end
   for key, value in pairs(b) do y[key] = not IGNORED[key] and value or nil end
-  return same(x, y, 0)
+  return same(x, y, {})
 end
 
-local function same_connection(a, b) return same_settings(a, b) and same(a.bindings, b.bindings, 0) end
+local function same_connection(a, b) return same_settings(a, b) and same(a.bindings, b.bindings, {}) end
 
 local function same_line(old, new)
   if #old.connections ~= #new.connections then return false end
@@ -363,7 +388,7 @@ local function inherit(old_connections, connections)
       local bindings = by_name(old.bindings)
       for _, binding in ipairs(connection.bindings) do
         local before = bindings[binding.name]
-        if before and same(before.settings, binding.settings, 0) then binding:inherit(before) end
+        if before and same(before.settings, binding.settings, {}) then binding:inherit(before) end
       end
     end
   end
@@ -393,11 +418,15 @@ local function replace(self, checked)
   if self.is_running then stop_lines(self, ended) end
   inherit(self.connections, connections)
   self.config, self.lines, self.connections = checked, result, {}
+  tell_problems(self)
   local living = {}
   for _, line in ipairs(result) do
     for _, connection in ipairs(line.connections) do living[connection.name] = connection end
   end
-  for i, connection in ipairs(connections) do self.connections[i] = living[connection.name] end
+  for i, connection in ipairs(connections) do
+    local lives = living[connection.name]
+    self.connections[i], lives.log.connection = lives, lives -- a log that was inherited held the one before
+  end
   if self.is_running and not self.is_stopping then
     for _, line in ipairs(begun) do line:start() end
   end

@@ -32,7 +32,8 @@ local function tell(self, list)
   if list[1] then self.gateway:tell(list) end
 end
 
-local CLOCK = { quantity = "datetime", storage = 0, ["function"] = "instantaneous" }
+-- The meter's own clock, no date of an event or a tariff.
+local CLOCK = { quantity = "datetime", storage = 0, tariff = 0, subunit = 0, ["function"] = "instantaneous", modifiers = {} }
 
 local function meter_time(readout) return (readout:value(CLOCK)) end
 
@@ -97,7 +98,7 @@ local function reach(self)
     local connection = self.connections[position]
     local ok, err = connection:open()
     if ok then
-      activate(self, position, tostring(first_error))
+      activate(self, position, first_error and tostring(first_error) or "it is stopped")
       return connection
     end
     if not connection.stopped then first_error = first_error or err end
@@ -153,9 +154,16 @@ local function others(self)
   return false
 end
 
+local function somebody_answers(self)
+  for _, meter in ipairs(self.schedule.meters) do
+    if meter.parts[1] and not meter.offline_until then return true end
+  end
+  return false
+end
+
 -- A meter that is known not to answer says nothing about the bus, unless none answers.
 local function count_failure(self, connection, meter, err)
-  if Connection.is_lost(err) or meter.offline_until and self.answered then return end
+  if Connection.is_lost(err) or meter.offline_until and somebody_answers(self) then return end
   connection.failing = connection.failing + 1
 end
 
@@ -170,7 +178,7 @@ local function read_once(self, meter, retries)
   local readout
   readout, err = connection:read(meter.address, retries)
   if readout then
-    connection.failing, self.answered = 0, true
+    connection.failing = 0
     return readout
   end
   if connection.stopped or self.stopping then return nil, err end
@@ -288,13 +296,24 @@ local function check_memory(self)
   end
 end
 
+-- Who waits for a readout that nobody will make is told so.
+local function dismiss_waiters(self)
+  for meter in function() return self.schedule:take() end do
+    Schedule.done(meter)
+    serve_waiters(meter, nil, shutdown(self:connection()))
+  end
+end
+
 local function act(self)
   local command = table.remove(self.commands, 1)
   if command then
     command()
     return true
   end
-  if not any_running(self) then return false end
+  if not any_running(self) then
+    dismiss_waiters(self)
+    return false
+  end
   local due = self.schedule:next_due()
   if due and self.clock.now() >= due then
     check_memory(self)
@@ -321,11 +340,7 @@ end
 
 local function finish(self)
   for _, connection in ipairs(self.connections) do connection:close() end
-  for _, meter in ipairs(self.schedule.meters) do
-    serve_waiters(meter, nil, shutdown(self:connection()))
-    Schedule.done(meter)
-  end
-  while self.schedule:take() do end -- luacheck: ignore 542
+  dismiss_waiters(self)
   halt_all(self)
   self.is_running, self.stopping = false, false
   local on_end = self.on_end
@@ -393,7 +408,14 @@ end
 ---Begins to poll, in a coroutine of its own.
 ---@param offset? number  seconds later
 function Line:start(offset)
-  if self.is_running then return end
+  if self.is_running then
+    -- What is cut off may take a while to notice it.
+    local gateway = self.gateway
+    if self.stopping then
+      self:stop(function() if gateway.is_running and not gateway.is_stopping then self:start(offset) end end)
+    end
+    return
+  end
   self.is_running, self.stopping, self.killed = true, false, false
   self.schedule:start(self.clock.now() + (offset or 0))
   go_on(self)

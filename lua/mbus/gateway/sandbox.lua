@@ -23,6 +23,12 @@ local function without_keys(ok, ...)
   return ok, hide((...))
 end
 
+local library = { os = true }
+for name in pairs(box.env) do library[name] = true end
+
+---@return table<string, boolean>  names of the globals that every config has
+function M.library() return library end
+
 ---@param text string
 ---@param name string  for messages
 ---@return function? chunk  with globals of its own

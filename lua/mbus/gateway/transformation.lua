@@ -222,8 +222,14 @@ function Chain:apply(sample, context, now)
   end
 end
 
+-- As many digits as are sure: 0.043 / 0.001 is 42.99999999999999.
+local function rounded(value) return math.type(value) == "float" and tonumber(("%.15g"):format(value)) or value end
+
 local inverses = {}
-function inverses.scaling(step, value) return (value - step.shift) / step.factor end
+function inverses.scaling(step, value)
+  local unshifted = rounded(value - step.shift)
+  return step.factor == 1 and unshifted or rounded(unshifted / step.factor)
+end
 function inverses.limit(step, value) return step_functions.limit(step, nil, value) end
 function inverses.default(_, value) return value end
 inverses["function"] = function(step, value)
@@ -249,6 +255,11 @@ function Chain:invert(value)
     value = result
   end
   return value
+end
+
+---Time passes without samples: it is not counted.
+function Chain:interrupt()
+  for i, step in ipairs(self.steps) do interrupt(step, self.states[i]) end
 end
 
 ---Forgets all state.
