@@ -48,6 +48,21 @@ describe("a capture", function()
     assert.equal("io", select(2, capture.read(".")).kind)
   end)
 
+  it("with alarms and telegrams without a header is one meter for the simulator", function()
+    local core = require "mbus.core"
+    local header = core.unhex "47 27 89 31 24 23 28 04 00 00 00 00"
+    local frames = { core.long(0x08, 5, 0x71, "\4"), core.long(0x08, 5, 0x72, header .. core.unhex "0C 13 00 25 01 00 1F"),
+      core.long(0x08, 5, 0x78, core.unhex "0C 13 00 10 00 00"), core.long(0x08, 5, 0x70, "\8") }
+    local lines = { capture.head { baudrate = 2400 } }
+    for i, bytes in ipairs(frames) do lines[#lines + 1] = capture.line("RECV", bytes, i) end
+    local description = require("mbus.simulator.script").description(assert(capture.parse(table.concat(lines))))
+    assert.same({ 1, 2 }, { #description.meters, #description.meters[1].telegrams })
+    local bus <close> = assert(mbus.open(assert(mbus.simulator.new(description))))
+    local values = {}
+    for _, record in assert(bus:read(5)):records() do values[#values + 1] = record.value end
+    assert.same({ 12.5, 1.0 }, values)
+  end)
+
   it("is a bus for the simulator", function()
     local recorded = { capture.head { baudrate = 2400 } }
     local bus = assert(mbus.open("sim:house", { trace = function(direction, bytes, time)

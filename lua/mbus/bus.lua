@@ -447,7 +447,7 @@ end
 
 ---A procedure that finds one thing after another, as an iterator.
 ---
----    local scan = bus:scan()
+---    local scan <close> = bus:scan()              -- the bus is put in order also where the loop is left
 ---    for meter in scan do ... end
 ---    if scan.error then print(scan.error) end     -- it did not come to its end
 ---@class mbus.Search
