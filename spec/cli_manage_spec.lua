@@ -57,6 +57,9 @@ describe("the command", function()
     assert.matches("SEND %(005%) 10 40 05 45 16\n.*SEND %(012%) 68 06 06 68 73 05 51 01 7A 08 4C 16\n", out)
     code, out = mbus "set-clock /dev/nowhere 255 2024-02-29T13:45 --dry-run"
     assert.same({ 0, "SEND (005) 10 40 FF 3F 16\nSEND (015) 68 09 09 68 73 FF 51 04 6D 2D 0D 1D 32 BD 16\n" }, { code, out })
+    code, out = mbus "write /dev/nowhere 5 quantity=customer_location,value=00123,data=text --dry-run"
+    assert.same({ 0, "SEND (005) 10 40 05 45 16\nSEND (018) 68 0C 0C 68 73 05 51 0D FD 10 05 33 32 31 30 30 DE 16\n" }, { code, out })
+    assert.equal(2, (mbus "write /dev/nowhere 5 quantity=energy,unit=Wh,value=12abcd,data=int24 --dry-run"))
     code, out = mbus "synchronize /dev/nowhere --dry-run"
     assert.same({ 0, "SEND (005) 10 40 FF 3F 16\nSEND (009) 68 03 03 68 73 FF 5C CE 16\n" }, { code, out })
     code, err = select(1, mbus "reset /dev/nowhere 999 --dry-run"), select(3, mbus "reset /dev/nowhere 999 --dry-run")

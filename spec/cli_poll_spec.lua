@@ -348,6 +348,17 @@ describe("mbus config", function()
     with_config(out, function(config) assert.equal(0, (helper.mbus("config check " .. config))) end)
   end)
 
+  it("leaves out a unit that no config can hold", function()
+    local core = require "mbus.core"
+    local data = core.unhex "78 56 34 12 43 04 01 07 55 00 00 00 04 7C 03 01 6D 58 0A 00 00 00 04 7C 01 6D 07 00 00 00"
+    local sim = assert(require("mbus.simulator").new { meters = { { address = 5, telegrams = { { data = core.hex(data) } } } } })
+    local bus = assert(require("mbus.bus").new(sim:transport()))
+    local text = require("mbus.gateway.maker").config({ { address = 5, readout = assert(bus:read(5)) } },
+      { url = "sim:", name = "bus", period = 60000 })
+    assert.matches('index = 0, quantity = "plain_text" }, -- 10 Xm\\x01', text, 1, true)
+    assert.matches('index = 1, quantity = "plain_text", unit = "m" }', text, 1, true)
+  end)
+
   it("tells phases apart, and says in the config who is missing", function()
     local function voltage(phase, value)
       return { quantity = "voltage", unit = "V", value = value, exponent = -1, data = "int16", modifiers = phase and { "at_phase_" .. phase } }

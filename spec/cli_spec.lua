@@ -133,6 +133,17 @@ describe("mbus decode", function()
     assert.equal(1, (mbus("decode", "")))
   end)
 
+  it("loses no good telegram behind one that is cut off", function()
+    local core = require "mbus.core"
+    local good = core.hex(core.long(0x08, 5, 0x78, core.unhex "0C 13 00 25 01 00"))
+    local cut = "68 A7 A7 68 08 0A 72 10\n"
+    local code, out, err = mbus("decode", cut .. good .. "\n" .. good .. "\n")
+    assert.equal(1, code)
+    assert.equal(2, select(2, out:gsub("12%.5", "")))
+    assert.matches("^mbus: standard input:1: ", err)
+    assert.equal(0, (mbus("decode", "68 09 09 68 08 05 78\n0C 13 00 25 01 00\n" .. good:sub(-5) .. "\n"))) -- which may go on
+  end)
+
   it("writes exactly one JSON object a line with --format jsonl, whatever the line", function()
     local input = { HYD, "", BAD_CHECKSUM, "nonsense", CUT_TAIL, "E5", "68 03 03", "\xFF\0\xFE", "# no comment here", "105B056016" }
     local code, out, err = mbus("decode --format jsonl", table.concat(input, "\n"))

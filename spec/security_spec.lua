@@ -273,6 +273,12 @@ describe("the AFL", function()
     assert.same({ "checksum", "bad_mac" }, { err.kind, err.code })
   end)
 
+  it("is named as the reason wherever a telegram is shown", function()
+    local telegram = require("mbus").decode(altered(V3, 9), { keys = KEY })
+    assert.matches('"code":"bad_mac"', require("mbus.format.json").telegram(telegram))
+    assert.matches("Problem +meter 1234567893153303: the telegram%s+was%s+altered", require("mbus.format.table").telegram(telegram))
+  end)
+
   it("is refused where it is broken", function()
     for size = 0, #V3_AFL do fails("truncated", "bad_afl", core.long(8, 5, 0x90, V3_AFL:sub(1, size)), KEY) end
     fails("malformed", "bad_afl", core.long(8, 5, 0x90, bytes "00" .. V3_TAIL), KEY)

@@ -22,13 +22,13 @@ static unsigned next_plain_vife(const mbus_record *r, unsigned *state)
     return 0x10000u;
 }
 
-/* Same storage, tariff, subunit and VIF but for the profile VIFE. */
+/* Same function, storage, tariff, subunit and VIF but for the profile VIFE. */
 static bool is_base_value(const mbus_record *r, const mbus_record *profile)
 {
     unsigned a, b, state = 0, profile_state = 0;
 
     if (r->type != MBUS_TYPE_NUMBER || (r->flags & MBUS_FLAGS_NO_VALUE) || r->storage != profile->storage || r->tariff != profile->tariff ||
-        r->subunit != profile->subunit || r->quantity != profile->quantity || r->unit != profile->unit ||
+        r->subunit != profile->subunit || r->function != profile->function || r->quantity != profile->quantity || r->unit != profile->unit ||
         r->number.exponent != profile->number.exponent)
         return false;
     do {

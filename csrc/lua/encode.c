@@ -10,6 +10,7 @@
  */
 #include "binding.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -78,6 +79,24 @@ static const char *optional_name(lua_State *L, const char *field)
     return optional_string(L, field, &ignored) ? check_name(L, field) : NULL;
 }
 
+/* Pushes entry i of a list of names; false behind its end. */
+static bool next_name(lua_State *L, const char *field, lua_Integer i)
+{
+    int type;
+
+    luaL_checkstack(L, 8, NULL);
+    type = lua_getfield(L, 1, field);
+    if (type == LUA_TNIL)
+        return false;
+    if (type != LUA_TTABLE)
+        luaL_error(L, "%s must be a list of names", field);
+    type = lua_geti(L, -1, i);
+    lua_remove(L, -2);
+    if (type != LUA_TSTRING && type != LUA_TNIL)
+        luaL_error(L, "%s must be a list of names", field);
+    return type == LUA_TSTRING;
+}
+
 static size_t unhex_field(lua_State *L, const char *name, uint8_t *out, size_t capacity)
 {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";
@@ -126,13 +145,14 @@ static size_t write_vifes(lua_State *L, draft *d, uint8_t *out, size_t capacity)
     for (int i = 0; i < 2; i++)
         if ((name = optional_name(L, single[i])))
             out[n++] = (uint8_t)(0x80 | vife_code(L, d, name));
-    if (lua_getfield(L, 1, "modifiers") == LUA_TTABLE)
-        for (lua_Integer i = 1; lua_geti(L, -1, i) == LUA_TSTRING && n + 2 < capacity; i++, lua_pop(L, 1)) {
-            code = vife_code(L, d, check_name(L, "modifiers"));
-            if (code >= 0xFC00)
-                out[n++] = 0xFC;
-            out[n++] = (uint8_t)(0x80 | (code & 0x7F));
-        }
+    for (lua_Integer i = 1; next_name(L, "modifiers", i); i++, lua_pop(L, 1)) {
+        if (n + 2 >= capacity)
+            luaL_error(L, "modifiers: more than a record can have");
+        code = vife_code(L, d, check_name(L, "modifiers"));
+        if (code >= 0xFC00)
+            out[n++] = 0xFC;
+        out[n++] = (uint8_t)(0x80 | (code & 0x7F));
+    }
     if (n)
         out[n - 1] &= 0x7F;
     return n;
@@ -160,19 +180,41 @@ static bool try_vif(draft *d, unsigned table, unsigned code, const uint8_t *vife
     return interpret(d, n + vife_size) && (!unit || unit_is(d, unit, unit_size));
 }
 
-/* Plain-text unit: VIF 7C with the text, characters last first, and VIFEs behind it. */
-static bool write_plain_text(draft *d, const uint8_t *vifes, size_t vife_size, const char *unit, size_t unit_size)
+/* UTF-8 to ISO 8859-1, last character first, up to MBUS_DATA_MAX of them. Returns their number. */
+static size_t put_latin(lua_State *L, const char *text, size_t n, uint8_t *out)
 {
-    uint8_t *p = d->probe + 1;
+    size_t size = 0;
 
-    if (!unit || unit_size == 0 || 2 + unit_size + vife_size > VIB_MAX)
+    for (size_t i = 0; i < n && size < MBUS_DATA_MAX; i++) {
+        uint8_t byte = (uint8_t)text[i];
+        if (byte >= 0x80) {
+            if ((byte != 0xC2 && byte != 0xC3) || i + 1 == n || ((uint8_t)text[i + 1] & 0xC0) != 0x80)
+                luaL_error(L, "a text on the wire has the characters of ISO 8859-1 only");
+            byte = (uint8_t)((byte & 3) << 6 | ((uint8_t)text[++i] & 0x3F));
+        }
+        out[size++] = byte;
+    }
+    for (size_t i = 0; i < size / 2; i++) {
+        uint8_t byte = out[i];
+        out[i] = out[size - 1 - i];
+        out[size - 1 - i] = byte;
+    }
+    return size;
+}
+
+/* Plain-text unit: VIF 7C with the text and VIFEs behind it. */
+static bool write_plain_text(lua_State *L, draft *d, const uint8_t *vifes, size_t vife_size, const char *unit, size_t unit_size)
+{
+    uint8_t *p = d->probe + 1, text[MBUS_DATA_MAX];
+    size_t size = unit ? put_latin(L, unit, unit_size, text) : 0;
+
+    if (size == 0 || 2 + size + vife_size > VIB_MAX)
         return false;
     *p++ = vife_size ? 0xFC : 0x7C;
-    *p++ = (uint8_t)unit_size;
-    for (size_t i = unit_size; i-- > 0;)
-        *p++ = (uint8_t)unit[i];
-    memcpy(p, vifes, vife_size);
-    return interpret(d, 2 + unit_size + vife_size);
+    *p++ = (uint8_t)size;
+    memcpy(p, text, size);
+    memcpy(p + size, vifes, vife_size);
+    return interpret(d, 2 + size + vife_size);
 }
 
 /* ------------------------------------------------------------------ values */
@@ -275,28 +317,11 @@ static void set_time(lua_State *L, const char *text, size_t n, mbus_record *r)
     r->type = is_time ? MBUS_TYPE_TIME : n > 10 ? MBUS_TYPE_DATETIME : MBUS_TYPE_DATE;
 }
 
-/* UTF-8 to ISO 8859-1, last character first. */
 static void set_text(lua_State *L, draft *d, const char *text, size_t n)
 {
-    size_t size = 0;
-
-    for (size_t i = 0; i < n && size < MBUS_DATA_MAX; i++) {
-        uint8_t byte = (uint8_t)text[i];
-        if (byte >= 0x80) {
-            if ((byte != 0xC2 && byte != 0xC3) || i + 1 == n)
-                luaL_error(L, "a text on the wire has the characters of ISO 8859-1 only");
-            byte = (uint8_t)((byte & 3) << 6 | ((uint8_t)text[++i] & 0x3F));
-        }
-        d->bytes[size++] = byte;
-    }
-    for (size_t i = 0; i < size / 2; i++) {
-        uint8_t byte = d->bytes[i];
-        d->bytes[i] = d->bytes[size - 1 - i];
-        d->bytes[size - 1 - i] = byte;
-    }
     d->record.type = MBUS_TYPE_STRING;
+    d->record.length = (uint16_t)put_latin(L, text, n, d->bytes);
     d->record.bytes = d->bytes;
-    d->record.length = (uint16_t)size;
 }
 
 static bool codes_bytes(const draft *d, bool binary)
@@ -311,6 +336,42 @@ static bool is_without_data(lua_State *L)
     int code = action ? mbus_modifier_code(action, 0) : 0;
 
     return code == 0x0C || code == 0x0D;
+}
+
+/* What a field cannot hold is not left out in silence. */
+static void check_time(lua_State *L, uint8_t field, const mbus_record *r)
+{
+    if (field == 3 && r->type != MBUS_TYPE_TIME)
+        luaL_error(L, "a time of day is written 23:59:00");
+    if (field == 2 && r->type != MBUS_TYPE_DATE)
+        luaL_error(L, "a date of 2 bytes is written 2011-12-31");
+    if (field == 4 && r->time.second)
+        luaL_error(L, "a date and time of 4 bytes has no seconds");
+}
+
+/* The number on top, in units of `scale`; scale 0: as it is to be on the wire. */
+static void set_real(lua_State *L, mbus_record *r, double scale)
+{
+    double value = luaL_checknumber(L, -1);
+
+    if (scale != 0) {
+        if (r->number.offset)
+            luaL_error(L, "a record with an additive correction is written by its raw number");
+        value /= scale;
+        if (!(fabs(value) <= FLT_MAX))
+            luaL_error(L, "a real32 holds no such number");
+    }
+    r->real = fabs(value) <= FLT_MAX || !isfinite(value) ? (float)value : value < 0 ? -INFINITY : INFINITY;
+}
+
+/* Was a text asked for, and not only a field of variable length? */
+static bool is_text(lua_State *L)
+{
+    const char *data = optional_name(L, "data");
+    bool is = data && strcmp(data, "text") == 0;
+
+    lua_pop(L, 1);
+    return is;
 }
 
 /* value, or raw, into the record. False: the resolution does not fit. */
@@ -329,15 +390,20 @@ static bool set_value(lua_State *L, draft *d, uint8_t field, bool binary)
         const char *text = lua_tolstring(L, -1, &n);
         if (r->coding >= MBUS_CODING_DATE && r->coding <= MBUS_CODING_ANYDATE && field != 0x0D) {
             set_time(L, text, n, r);
-        } else if (codes_bytes(d, binary) || field != 0x0D) {
+            check_time(L, field, r);
+        } else if (field == 0x0D ? codes_bytes(d, binary) : r->coding == MBUS_CODING_DST_RULE) {
             r->type = MBUS_TYPE_BYTES;
             r->length = (uint16_t)unhex_field(L, "value", d->bytes, sizeof d->bytes);
             r->bytes = d->bytes;
-        } else {
+        } else if (field == 0x0D) {
             set_text(L, d, text, n);
+        } else {
+            luaL_error(L, "value must be a number, not a string");
         }
         return true;
     }
+    if (is_text(L))
+        luaL_error(L, "a text is a string, not a %s", luaL_typename(L, -1));
     if (field == 5) {
         double scale = r->number.factor;
         for (int e = r->number.exponent; e > 0; e--)
@@ -345,7 +411,7 @@ static bool set_value(lua_State *L, draft *d, uint8_t field, bool binary)
         for (int e = r->number.exponent; e < 0; e++)
             scale /= 10;
         r->type = MBUS_TYPE_REAL;
-        r->real = (float)(by_value ? luaL_checknumber(L, -1) / scale : luaL_checknumber(L, -1));
+        set_real(L, r, by_value ? scale : 0);
         return true;
     }
     r->type = MBUS_TYPE_NUMBER;
@@ -400,9 +466,8 @@ static bool flag_given(lua_State *L, const char *wanted)
 {
     bool found = false;
 
-    if (lua_getfield(L, 1, "flags") == LUA_TTABLE)
-        for (lua_Integer i = 1; !found && lua_geti(L, -1, i) == LUA_TSTRING; i++, lua_pop(L, 1))
-            found = strcmp(check_name(L, "flags"), wanted) == 0;
+    for (lua_Integer i = 1; !found && next_name(L, "flags", i); i++, lua_pop(L, 1))
+        found = strcmp(check_name(L, "flags"), wanted) == 0;
     return found;
 }
 
@@ -543,7 +608,7 @@ static int record_of_quantity(lua_State *L, draft *d, const char *quantity, uint
             d->time_unit = i;
     vife_size = write_vifes(L, d, vifes, sizeof vifes);
     if (is_plain_text) {
-        if (!write_plain_text(d, vifes, vife_size, unit, unit_size))
+        if (!write_plain_text(L, d, vifes, vife_size, unit, unit_size))
             return luaL_error(L, "plain_text needs a short unit");
         if (!push_record(L, d, field, binary, &problem))
             return luaL_error(L, "%s", problem);

@@ -94,7 +94,35 @@ describe("core.record", function()
       assert.matches("raw_data_hex: %d bytes are not", problem { raw_dif_hex = "0C", raw_vif_hex = "13", raw_data_hex = data:gsub(" ", "") })
     end
     assert.matches("raw_data_hex: 2 bytes are not", problem { raw_dif_hex = "0D", raw_vif_hex = "13", raw_data_hex = "0561" })
+    -- Text is no number, and a number no text.
+    for _, data in ipairs { "int32", "bcd8", "real32" } do
+      assert.matches("value must be a number, not a string", problem { quantity = "energy", unit = "Wh", value = "35000000", data = data })
+    end
+    assert.matches("a text is a string, not a number", problem { quantity = "customer_location", value = 12345678, data = "text" })
+    -- A real32 has an end, and no additive correction that could be seen.
+    for _, value in ipairs { 1e39, -1e39, 0 / 0, math.huge } do
+      assert.matches("a real32 holds no such number", problem { quantity = "dimensionless", value = value, data = "real32" })
+    end
+    assert.matches("additive correction", problem { quantity = "flow_temperature", unit = "°C", value = 20.5, data = "real32",
+      modifiers = { "added_1e0" } })
+    -- Nothing is left out in silence.
+    for _, modifiers in ipairs { "future_value", { "average", 5 }, { 0x7E } } do
+      assert.matches("modifiers must be a list of names", problem { quantity = "energy", unit = "Wh", value = 5, modifiers = modifiers })
+    end
+    assert.matches("flags must be a list of names", problem { quantity = "datetime", value = "2024-07-01T12:00", flags = "summer_time" })
+    assert.matches("a time of day is written", problem { quantity = "datetime", value = "2024-02-29T13:45:30", data = "time" })
+    assert.matches("a time of day is written", problem { quantity = "datetime", value = "2024-02-29", data = "time" })
+    assert.matches("a date of 2 bytes is written", problem { quantity = "date", value = "2024-02-29T13:45:30", data = "date" })
+    assert.matches("has no seconds", problem { quantity = "datetime", value = "2024-02-29T13:45:30" })
+    assert.matches("ISO 8859%-1", problem { quantity = "plain_text", unit = "\u{20ac}", value = 5 })
+    assert.matches("ISO 8859%-1", problem { quantity = "customer", value = "\xC3A" })
     assert.matches("vif: not a complete", problem { vif = "\x93", raw = 1 })
+  end)
+
+  it("writes a plain-text unit in the characters of the wire", function()
+    local record = { quantity = "plain_text", unit = "m\u{b3}", value = 5, data = "int32" }
+    assert.are.equal("04 7C 02 B3 6D 05 00 00 00", hex(record))
+    assert.are.equal("m\u{b3}", core.telegram(core.long(8, 0, 0x78, core.record(record))):record(0).unit)
   end)
 
   it("gives decoded records back, byte for byte", function()

@@ -163,7 +163,7 @@ describe("the values of a profile", function()
   it("need a base that is the same thing", function()
     local none = { "none", "none" }
     for _, base in ipairs { "\x4C\x13\x00\x10\0\0", "\x8C\x10\x13\x00\x10\0\0", "\x8C\x40\x13\x00\x10\0\0", "\x0C\x14\x00\x10\0\0", "\x0C\x3B\x00\x10\0\0",
-      "\x0C\x93\x3C\x00\x10\0\0", "\x0C\x13\x00\xA0\0\0", "\x05\x13\0\0\x80\x3F", "\x0C\x05\x00\x10\0\0" } do
+      "\x0C\x93\x3C\x00\x10\0\0", "\x0C\x13\x00\xA0\0\0", "\x1C\x13\x00\x10\0\0", "\x05\x13\0\0\x80\x3F", "\x0C\x05\x00\x10\0\0" } do
       assert.are.same(none, values(0x41, "\1\2", nil, base), core.hex(base))
       assert.are.same({ 0.001, 0.002 }, values(0x01, "\1\2", nil, base), core.hex(base)) -- absolute ones need none
     end

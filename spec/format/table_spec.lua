@@ -53,6 +53,18 @@ Status      00h, no error; access number 237
     assert.matches(" 9223372036854775808  min\n", table_of("\x07\xFD\x2D" .. ("\0"):rep(7) .. "\x80"))
   end)
 
+  it("shows a duration with an additive correction as it is", function()
+    assert.matches(" 301.000  s\n", table_of(core.unhex "04 A1 7B 05 00 00 00"))
+  end)
+
+  it("knows the status of the fixed structure", function()
+    for status, words in pairs { [0] = "BCD, actual values", "binary, actual values", "BCD, stored values", "binary, stored values",
+      "BCD, actual values, power low" } do
+      local bytes = core.long(0x08, 5, 0x73, core.unhex "78 56 34 12 0A" .. string.char(status) .. core.unhex "E9 7E 01 00 00 00 35 01 00 00")
+      assert.matches("Status +%x%xh, " .. words .. ";", format.telegram(assert(mbus.decode(bytes))))
+    end
+  end)
+
   it("shows what is no value as --, and why", function()
     assert.matches("volume +invalid BCD digits +%-%-  m3\n", table_of(core.unhex "0C 13 3F 12 00 00"))
     assert.matches("date +no valid date +%-%-\n", table_of(core.unhex "02 6C 00 00"))

@@ -109,6 +109,7 @@ describe("the export of a BACRouter", function()
     assert.equal(-0.3, scaled("-0.1", 3))
     assert.equal(0.9, scaled("0.3", 3))
     assert.equal(3.5, scaled("1, offset=0.5", 3))
+    assert.equal(52.4, scaled("0.1, offset=0.2", 522))
   end)
 
   -- What the transformation makes of a record.
@@ -199,6 +200,26 @@ describe("the export of a BACRouter", function()
     local config = assert(decode(bus { name = ("é"):rep(600) }))
     assert.equal(("é"):rep(149), config.connections[1].name)
     assert(mbus.gateway(config))
+  end)
+
+  it("takes over the line where the port is a URL, which has the last word", function()
+    local function line(url)
+      local connection = assert(decode(bus { resource = "R", baudrate = 9600, parity = "none", bit7 = true }, nil,
+        { ports = { R = url } })).connections[1]
+      assert(mbus.gateway { connections = { connection } })
+      return { connection.baudrate, connection.parity, connection.data_bits }
+    end
+    assert.same({ 9600, "none", 7 }, line "/dev/ttyUSB0")
+    for _, url in ipairs { "serial:///dev/ttyUSB0", "usb://1a86:55d5", "rfc2217://10.0.0.5:4001" } do
+      assert.same({ 9600, "none", 7 }, line(url))
+    end
+    assert.same({ [2] = "none", [3] = 7 }, line "rfc2217://10.0.0.5:4001?baudrate=2400")
+    assert.same({ 9600, nil, 7 }, line "serial:///dev/ttyUSB0?parity=odd")
+    assert.same({ 9600 }, line "tcp://10.0.0.5:10001")
+  end)
+
+  it("may be read as seldom as its tag can say", function()
+    assert(mbus.gateway(assert(decode(bus { tag = "update_interval=126489600000" }))))
   end)
 
   it("names ports by what can be a name", function()

@@ -36,6 +36,22 @@ local function play(source, options, seconds, url)
   return lines, err, host
 end
 
+describe("a run of limited time", function()
+  it("ends then, whatever the script waits for, and the next goes on with it", function()
+    local calls = 0
+    local host = assert(start([[
+      local function later() print "again" swg.timer(0, 3600000, later) end
+      return swg.interface_rs485, function() swg.timer(0, 3600000, later) end]], { print = function() calls = calls + 1 end }))
+    local line <close> = assert(mbus.open "sim:")
+    local began = line.transport:now()
+    assert.is_true(host:run(line, 1))
+    assert.near(1, line.transport:now() - began, 0.01)
+    assert.equal(0, calls)
+    assert.is_true(host:run(line, 3600))
+    assert.equal(1, calls)
+  end)
+end)
+
 local INIT = "return swg.interface_rs485 | swg.interface_tcp, function(ctx) %s end"
 
 local function init(body, ...) return play(INIT:format(body), ...) end

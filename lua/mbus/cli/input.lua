@@ -42,6 +42,7 @@ local function joined_lines(name, next_line, yield)
     waiting = nil
   end
   local function take(bytes, where)
+    if #bytes > 1 and core.frame(bytes) then give_up() end -- a good one goes on with nothing
     local whole = waiting and waiting .. bytes
     if whole and not core.frame(whole) and not is_cut(whole) then
       give_up()

@@ -21,10 +21,7 @@ local function list(value)
   return names
 end
 
--- A value may be a number, a text or a date.
-local function value_of(value) return whole(value) or number(value) or value end
-
-local FIELDS = { quantity = text, unit = text, value = value_of, data = text, exponent = whole, storage = whole, tariff = whole,
+local FIELDS = { quantity = text, unit = text, value = text, data = text, exponent = whole, storage = whole, tariff = whole,
   subunit = whole, ["function"] = text, action = text, modifiers = list, vif = hex, raw = whole }
 
 ---@param typed string
@@ -44,6 +41,9 @@ function M.parse(typed)
     if checked == nil then return nil, ("'%s': bad %s '%s'"):format(typed, name, value) end
     record[name] = checked
   end
+  -- A value may be a number, a date or a text, which may look like a number.
+  local value = record.value
+  if value and record.data ~= "text" then record.value = whole(value) or number(value) or value end
   return record
 end
 

@@ -10,6 +10,7 @@
 ---The text is put together here, not by dkjson, which would keep 14 digits of a number, and take eight times as long: one
 ---concatenation makes a whole object.
 local core = require "mbus.core"
+local decode = require "mbus.decode"
 local number = require "mbus.format.number"
 local quotestring = require("dkjson").quotestring
 
@@ -83,7 +84,8 @@ local function record_text(record)
     .. ',"raw_data_hex":' .. quote(record.raw_data_hex)
     .. ',"telegram":' .. known[record.telegram] .. ',"position":' .. known[record.position]
     .. (record.raw == nil and "" or ',"raw":' .. scalar(record.raw))
-    .. optional(',"exponent":', record.exponent) .. optional(',"factor":', record.factor) .. "}"
+    .. optional(',"exponent":', record.exponent) .. optional(',"factor":', record.factor)
+    .. optional(',"addend":', record.addend) .. "}"
 end
 
 -- Of a telegram or readout; what could not be read has none.
@@ -135,7 +137,7 @@ local function selection(wanted)
 end
 
 local function telegram_text(telegram, with_records)
-  local err, data = telegram.error, telegram.manufacturer_data
+  local err, data = decode.problem(telegram), telegram.manufacturer_data
   return '{"kind":' .. known[kind(err)] .. ',"schema":1,"valid":' .. tostring(err == nil) .. ',"error":' .. failure(err)
     .. ',"frame":' .. frame(telegram) .. ',"header":' .. header(telegram)
     .. (with_records and ',"records":' .. records(telegram) or "")

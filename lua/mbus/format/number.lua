@@ -30,6 +30,16 @@ function M.plain(value)
   return without_exponent(M.shortest(value))
 end
 
+---A result without what arithmetic has put behind its digits: 1.001 * 1000 is 1000.9999999999999.
+---@param value number
+---@param size? number  the largest number that it was made of, default itself
+---@return number
+function M.tidy(value, size)
+  if math.type(value) ~= "float" or value ~= value or value == math.huge or value == -math.huge then return value end
+  local short = tonumber(("%.15g"):format(value))
+  return math.abs(short - value) <= 2.0 ^ -50 * math.max(math.abs(value), math.abs(size or 0)) and short or value
+end
+
 ---@param record mbus.Record
 ---@return string? text  with all places that the meter sends ("22.0"); of a real32 those that tell it from its neighbours;
 ---nil: the record has no number, or no valid one

@@ -4,6 +4,7 @@
 ---    io.write(format.telegram(mbus.decode(bytes)))
 ---    io.write(format.readout(bus:read(5), { width = 100 }))
 local core = require "mbus.core"
+local decode = require "mbus.decode"
 local Error = require "mbus.error"
 local text = require "mbus.format.text"
 
@@ -80,7 +81,8 @@ local COUNTED_IN = { [60] = "min", [3600] = "h", [86400] = "d" }
 ---A duration in the unit that the meter counts in.
 local function duration(record)
   local counted_in, raw = COUNTED_IN[record.factor], record.raw
-  if counted_in and record.exponent == 0 then return math.type(raw) == "float" and real32(raw) or tostring(raw), counted_in end
+  if not counted_in or record.exponent ~= 0 or record.addend then return nil end
+  return math.type(raw) == "float" and real32(raw) or tostring(raw), counted_in
 end
 
 local function number(record)
@@ -221,9 +223,10 @@ end
 
 local APPLICATION_STATE = { [0] = nil, "application busy", "application error", "abnormal condition" }
 
----The status byte in words (EN 13757-3, status field).
-local function status_words(status)
+---The status byte in words (EN 13757-3, status field). The two lowest bits of the fixed structure say other things.
+local function status_words(status, is_fixed)
   local parts = { APPLICATION_STATE[status & 0x03] }
+  if is_fixed then parts = { status & 1 ~= 0 and "binary" or "BCD", status & 2 ~= 0 and "stored values" or "actual values" } end
   if status & 0x04 ~= 0 then parts[#parts + 1] = "power low" end
   if status & 0x08 ~= 0 then parts[#parts + 1] = "permanent error" end
   if status & 0x10 ~= 0 then parts[#parts + 1] = "temporary error" end
@@ -270,8 +273,8 @@ local function add_head(lines, telegram, address, options)
     add_labelled(lines, "Frame", frame_words(telegram), options)
   end
   if telegram.status then
-    add_labelled(lines, "Status", ("%02Xh, %s; access number %d"):format(telegram.status, status_words(telegram.status),
-      telegram.access_no), options)
+    add_labelled(lines, "Status", ("%02Xh, %s; access number %d"):format(telegram.status,
+      status_words(telegram.status, telegram.header == "fixed"), telegram.access_no), options)
   end
   if (telegram.security_mode or 0) ~= 0 then
     add_labelled(lines, "Security", ("mode %d"):format(telegram.security_mode), options)
@@ -295,7 +298,8 @@ local function add_tail(lines, telegram, options)
   if telegram.manufacturer_data and telegram.manufacturer_data ~= "" then
     add_labelled(foot, "Maker data", core.hex(telegram.manufacturer_data), options)
   end
-  if telegram.error then add_labelled(foot, "Problem", tostring(Error.wrap(telegram.error)), options) end
+  local problem = decode.problem(telegram)
+  if problem then add_labelled(foot, "Problem", tostring(Error.wrap(problem)), options) end
   if #foot > 0 then
     lines[#lines + 1] = ""
     table.move(foot, 1, #foot, #lines + 1, lines)

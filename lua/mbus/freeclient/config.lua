@@ -17,6 +17,7 @@
 local Error = require "mbus.error"
 local Address = require "mbus.address"
 local tags = require "mbus.freeclient.tags"
+local sum_of = require("mbus.format.number").tidy
 
 local M = {}
 
@@ -60,11 +61,12 @@ local function address(value)
   return { selection = value }
 end
 
-local interval = between(1000, 4 * 366 * 86400000)
+local LONGEST = 4 * 366 * 86400000
+local interval = between(1000, LONGEST)
 local timeout = between(10, 600000)
 
 local TAGS = {
-  bus = { update_interval = interval, offline_interval = between(0, 4 * 366 * 86400000), force_reset = flag, timeout = timeout,
+  bus = { update_interval = interval, offline_interval = between(0, LONGEST), force_reset = flag, timeout = timeout,
     debug = flag },
   device = { addr = address, timeout = timeout },
   point = { id = between(0, 99999, true), scale = nonzero, offset = finite },
@@ -221,7 +223,7 @@ local function on_the_wire(scale, offset, pattern)
     local record = context.record or error("the gateway does not give the record", 0)
     local scaled = times(number_of(record, value), numerator)
     if divisor > 1 then scaled = scaled / divisor end
-    return offset == 0 and scaled or scaled + offset
+    return offset == 0 and scaled or sum_of(scaled + offset, offset)
   end
 end
 
@@ -273,6 +275,8 @@ local function parity_of(import, place, object)
   return parity
 end
 
+local HAS_LINE = { serial = true, usb = true, rfc2217 = true } -- whose parity is set from here
+
 local function line_of(import, place, object, connection)
   local resource = import:field(place, object, "resource", "string", connection.name)
   if #resource > NAME_MAX or not resource:find("^[^%s%c]%C*$") then
@@ -284,13 +288,18 @@ local function line_of(import, place, object, connection)
     import:add(place, 'resource: %s is that of bus "%s" already', shown(resource), other)
   end
   import.resources[resource] = other or not connection.disabled and connection.name
+  local parity, data_bits = parity_of(import, place, object), object.bit7 == true and 7 or nil
   if port and port:find("^%a[%w+]+:") then -- a URL; a Windows port such as COM3: has no more than that
     connection.type = port
+    local parsed = require("mbus.transport").parse(port)
+    local said = parsed and parsed.options or {}
+    -- What the URL says goes before the export.
+    if said.baudrate then connection.baudrate = nil end
+    if not parsed or not HAS_LINE[parsed.scheme] then return end
+    connection.parity, connection.data_bits = not said.parity and parity or nil, not said.databits and data_bits or nil
     return
   end
-  connection.type, connection.port = "serial", port or resource
-  connection.parity = parity_of(import, place, object)
-  if object.bit7 == true then connection.data_bits = 7 end
+  connection.type, connection.port, connection.parity, connection.data_bits = "serial", port or resource, parity, data_bits
 end
 
 local function server_of(import, place, object, connection)
@@ -320,7 +329,7 @@ local function connection_of(import, bus, names)
   local tag = import:tag(place, object, "bus")
   local connection = { name = unique(names, plain(bus.name)), title = text_of(object.description), disabled = not bus.enable,
     baudrate = baudrate_of(import, place, object), period = tag.update_interval or 10000,
-    offline_interval = tag.offline_interval or 2 * (tag.update_interval or 10000), timeout = tag.timeout,
+    offline_interval = tag.offline_interval or math.min(2 * (tag.update_interval or 10000), LONGEST), timeout = tag.timeout,
     options = { nke = tag.force_reset == true }, bindings = {} }
   if bus.kind == "tcp" then server_of(import, place, object, connection) else line_of(import, place, object, connection) end
   local taken = {}

@@ -29,10 +29,15 @@ local function unique(name, used)
   return candidate
 end
 
+-- A unit that a config can hold: a plain-text one may have control characters in it.
+local function unit_of(record)
+  return record.unit and text.printable(record.unit) == record.unit and record.unit or nil
+end
+
 -- What finds this record and no other one, or nil. Modifiers, where others differ in them alone.
 local function find_for(readout, record)
   if not record.quantity then return nil end
-  local wanted = { quantity = record.quantity, unit = record.unit, storage = record.storage, tariff = record.tariff,
+  local wanted = { quantity = record.quantity, unit = unit_of(record), storage = record.storage, tariff = record.tariff,
     subunit = record.subunit, ["function"] = record["function"] }
   if #(record.modifiers or {}) > 0 or #readout:select(wanted) > 1 then wanted.modifiers = record.modifiers or {} end
   return readout:find(wanted).index == record.index and wanted or nil
@@ -78,7 +83,7 @@ end
 
 -- A binding has one way to its record; the others stand beside it, to be copied.
 local function add_binding(lines, address, readout, record, name)
-  local unit = record.unit and (", unit = %s"):format(quoted(record.unit)) or ""
+  local unit = unit_of(record) and (", unit = %s"):format(quoted(record.unit)) or ""
   local quantity = record.quantity and (", quantity = %s"):format(quoted(record.quantity)) or ""
   lines[#lines + 1] = ("        { name = %s, address = %s, telegram = %d, index = %d%s%s }, -- %s"):format(quoted(name),
     address_text(address), record.telegram, record.position, quantity, unit, value_text(record))

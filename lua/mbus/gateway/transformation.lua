@@ -11,6 +11,7 @@
 ---
 ---A function alone is a step, too. `unit` names the unit of a step's result. A step that fails, or yields what is no value,
 ---makes the value bad, and says which step it was.
+local number = require "mbus.format.number"
 local sandbox = require "mbus.gateway.sandbox"
 local schema = require "mbus.gateway.schema"
 
@@ -92,7 +93,7 @@ local RANGE = 2.0 ^ 63 -- of integers, which wrap around behind it
 local function scaled(value, factor, shift)
   local rough = (value + 0.0) * factor + shift
   if math.abs(rough) >= RANGE then return rough end
-  return times(value, factor) + shift
+  return number.tidy(times(value, factor) + shift, shift)
 end
 
 local step_functions = {}
@@ -222,13 +223,10 @@ function Chain:apply(sample, context, now)
   end
 end
 
--- As many digits as are sure: 0.043 / 0.001 is 42.99999999999999.
-local function rounded(value) return math.type(value) == "float" and tonumber(("%.15g"):format(value)) or value end
-
 local inverses = {}
 function inverses.scaling(step, value)
-  local unshifted = rounded(value - step.shift)
-  return step.factor == 1 and unshifted or rounded(unshifted / step.factor)
+  local unshifted = number.tidy(value - step.shift, step.shift)
+  return step.factor == 1 and unshifted or number.tidy(unshifted / step.factor, 0)
 end
 function inverses.limit(step, value) return step_functions.limit(step, nil, value) end
 function inverses.default(_, value) return value end
