@@ -18,6 +18,7 @@ describe("a transformation", function()
   it("scales and shifts, exactly where a division is meant", function()
     assert.equal(0.3, (run(chain { type = "scaling", factor = 0.1 }, 3)))
     assert.equal(12, (run(chain { type = "scaling", factor = 2, shift = 2 }, 5)))
+    assert.equal("float", math.type((run(chain { type = "scaling", factor = 0.001 }, 5000))))
     for _, one in ipairs { { 1.001, 1000, 0, 1001 }, { 4.1, 100, 0, 410 }, { 0.0279, 1000, 0, 27.9 }, { 52.2, 1, 273.15, 325.35 },
       { 3, 0.3, 0, 0.9 }, { 7, 0.07, 0, 0.49 }, { 1234567890123456, 0.1, 0, 123456789012345.6 } } do
       assert.equal(one[4], (run(chain { type = "scaling", factor = one[2], shift = one[3] }, one[1])))

@@ -36,7 +36,7 @@ end
 ---@return number
 function M.tidy(value, size)
   if math.type(value) ~= "float" or value ~= value or value == math.huge or value == -math.huge then return value end
-  local short = tonumber(("%.15g"):format(value))
+  local short = tonumber(("%.15g"):format(value)) + 0.0 -- which stays a float
   return math.abs(short - value) <= 2.0 ^ -50 * math.max(math.abs(value), math.abs(size or 0)) and short or value
 end
 
