@@ -6,7 +6,7 @@
 #   make memcheck-short  those of the binding that take less than a minute together
 #
 # A line that an analyser is wrong about says so itself: NOLINT(check), with the reason. Specs that are held to real or
-# processor time have the tag #timed: they are left out where everything takes many times longer.
+# processor time have the tag #timed: valgrind and make collector, which take many times longer, leave them out.
 
 ANALYSED := $(CORE_C) $(LUA_C) $(OTHER_C)
 
@@ -31,7 +31,7 @@ cppcheck: | setup-test
 .PHONY: sanitize
 sanitize: $(SO:build/%=build/sanitized/%) so
 	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
-		$(LUA) "$$(command -v busted)" --cpath='build/sanitized/?.so' --exclude-pattern=servers_spec --exclude-tags=timed \
+		$(LUA) "$$(command -v busted)" --cpath='build/sanitized/?.so' --exclude-pattern=servers_spec \
 		-o plainTerminal $(SPEC)
 
 build/sanitized/mbus/%.so: csrc/lua/%.c | setup-test

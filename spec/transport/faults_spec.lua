@@ -93,7 +93,7 @@ describe("a readout over a gateway that", function()
     assert.near(261 * 11 / 2400, bus.transport.held, 0.001)
   end)
 
-  it("glues an answer to the next one #timed", function()
+  it("glues an answer to the next one", function()
     local bus <close> = open { delivery = "whole", packing = 0.015, glue = 3 }
     assert.equal(#addresses, gateways.read_all(bus, addresses, truth).good)
   end)

@@ -145,24 +145,6 @@ local function ci_words(telegram)
   return (CI[telegram.ci] or "no data records") .. HEADER[telegram.header or "none"]
 end
 
-local STATE = { [0] = nil, "application busy", "application error", "abnormal condition" }
-
--- Of the variable structure; the two lowest bits of the fixed one say other things.
-local function status_words(status, is_fixed)
-  local out = {}
-  if is_fixed then
-    out[1] = status & 1 ~= 0 and "binary" or "BCD"
-    out[2] = status & 2 ~= 0 and "stored values" or "actual values"
-  else
-    out[1] = STATE[status & 3]
-  end
-  if status & 0x04 ~= 0 then out[#out + 1] = "power low" end
-  if status & 0x08 ~= 0 then out[#out + 1] = "permanent error" end
-  if status & 0x10 ~= 0 then out[#out + 1] = "temporary error" end
-  if status & 0xE0 ~= 0 then out[#out + 1] = ("maker's bits %02Xh"):format(status & 0xE0) end
-  return #out > 0 and table.concat(out, ", ") or "no error"
-end
-
 local function configuration_words(telegram)
   local mode = telegram.security_mode
   if telegram.signature == 0 then return "not encrypted" end
@@ -174,7 +156,7 @@ end
 
 local function put_short_header(page, telegram)
   page:put(1, "access", "header", ("access number %d"):format(telegram.access_no))
-  page:put(1, "status", "header", status_words(telegram.status))
+  page:put(1, "status", "header", text.status(telegram.status))
   page:put(2, "config", "header", configuration_words(telegram))
 end
 
@@ -193,7 +175,7 @@ local PUT_HEADER = {
   fixed = function(page, telegram)
     page:put(4, "ident", "header", "identification number " .. telegram.id)
     page:put(1, "access", "header", ("access number %d"):format(telegram.access_no))
-    page:put(1, "status", "header", status_words(telegram.status, true))
+    page:put(1, "status", "header", text.status(telegram.status, true))
     for counter = 1, 2 do
       local code = page:peek() or 0
       page:put(1, "unit", "header", ("counter %d: unit code %02Xh; %s"):format(counter, code & 0x3F,

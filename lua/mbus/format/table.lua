@@ -221,19 +221,6 @@ local function add_labelled(lines, label, value, options)
   end
 end
 
-local APPLICATION_STATE = { [0] = nil, "application busy", "application error", "abnormal condition" }
-
----The status byte in words (EN 13757-3, status field). The two lowest bits of the fixed structure say other things.
-local function status_words(status, is_fixed)
-  local parts = { APPLICATION_STATE[status & 0x03] }
-  if is_fixed then parts = { status & 1 ~= 0 and "binary" or "BCD", status & 2 ~= 0 and "stored values" or "actual values" } end
-  if status & 0x04 ~= 0 then parts[#parts + 1] = "power low" end
-  if status & 0x08 ~= 0 then parts[#parts + 1] = "permanent error" end
-  if status & 0x10 ~= 0 then parts[#parts + 1] = "temporary error" end
-  if status & 0xE0 ~= 0 then parts[#parts + 1] = ("manufacturer's bits %02Xh"):format(status & 0xE0) end
-  return #parts > 0 and table.concat(parts, ", ") or "no error"
-end
-
 local C_FIELD = {
   [0x40] = "SND_NKE", [0x53] = "SND_UD", [0x73] = "SND_UD", [0x5A] = "REQ_UD1", [0x7A] = "REQ_UD1",
   [0x5B] = "REQ_UD2", [0x7B] = "REQ_UD2", [0x08] = "RSP_UD", [0x18] = "RSP_UD", [0x28] = "RSP_UD", [0x38] = "RSP_UD",
@@ -274,7 +261,7 @@ local function add_head(lines, telegram, address, options)
   end
   if telegram.status then
     add_labelled(lines, "Status", ("%02Xh, %s; access number %d"):format(telegram.status,
-      status_words(telegram.status, telegram.header == "fixed"), telegram.access_no), options)
+      text.status(telegram.status, telegram.header == "fixed"), telegram.access_no), options)
   end
   if (telegram.security_mode or 0) ~= 0 then
     add_labelled(lines, "Security", ("mode %d"):format(telegram.security_mode), options)

@@ -16,6 +16,22 @@ function M.printable(text)
   return (text:gsub("\xC2([\x80-\x9F])", function(c) return escape(c:byte()) end))
 end
 
+local APPLICATION_STATE = { [0] = nil, "application busy", "application error", "abnormal condition" }
+
+---A status byte in words (EN 13757-3, status field). The two lowest bits of the fixed structure say other things.
+---@param status integer
+---@param is_fixed? boolean
+---@return string
+function M.status(status, is_fixed)
+  local parts = { APPLICATION_STATE[status & 0x03] }
+  if is_fixed then parts = { status & 1 ~= 0 and "binary" or "BCD", status & 2 ~= 0 and "stored values" or "actual values" } end
+  if status & 0x04 ~= 0 then parts[#parts + 1] = "power low" end
+  if status & 0x08 ~= 0 then parts[#parts + 1] = "permanent error" end
+  if status & 0x10 ~= 0 then parts[#parts + 1] = "temporary error" end
+  if status & 0xE0 ~= 0 then parts[#parts + 1] = ("manufacturer's bits %02Xh"):format(status & 0xE0) end
+  return #parts > 0 and table.concat(parts, ", ") or "no error"
+end
+
 ---@param text string
 ---@param width integer
 ---@param right? boolean  flush right; default left

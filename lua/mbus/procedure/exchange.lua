@@ -5,10 +5,8 @@
 ---    "take", nil, err    the answer, and it says no: repeating would not help
 ---    "perhaps", value    the answer, if nothing else comes until the window closes
 ---    "pass", err?        not for us; we go on listening, and report err if nothing better comes
-local Address = require "mbus.address"
 local core = require "mbus.core"
 local Error = require "mbus.error"
-local request = require "mbus.request"
 
 local M = {}
 
@@ -322,19 +320,6 @@ function M.broadcast(link, bytes)
   local _, err = M.run(link, bytes, nobody, { retries = 0 })
   if err and (link.broken or err.message == M.RESTLESS) then return nil, err end
   return true
-end
-
----Commands all meters. A meter that counts frames ignores a command whose frame count bit is that of its last one, so all
----forget that before.
----@param link mbus.Link
----@param bytes string  SND_UD to 255, with the frame count bit of a first one (C = 73)
----@return true? ok
----@return mbus.Error? err  the line is broken, or does not become quiet
-function M.command_all(link, bytes)
-  local ok, err = M.broadcast(link, request.snd_nke(Address.BROADCAST))
-  if ok then ok, err = M.broadcast(link, bytes) end
-  link:forget_all_fcb()
-  return ok, err
 end
 
 ---Does nobody answer this?

@@ -2,7 +2,6 @@
 ---a subcode it selects what the next readouts hold. The meter is read at once.
 local Address = require "mbus.address"
 local arguments = require "mbus.procedure.arguments"
-local exchange = require "mbus.procedure.exchange"
 local request = require "mbus.request"
 local Target = require "mbus.procedure.target"
 
@@ -10,7 +9,7 @@ local CI_RESET = 0x50
 
 local function run(link, address, subcode)
   if address.a == Address.BROADCAST then
-    return exchange.command_all(link, request.application_reset(address.a, subcode, 1))
+    return Target.command_all(link, request.application_reset(address.a, subcode, 1))
   end
   link.settings.application_reset = false
   return Target.with(link, address, function(target)

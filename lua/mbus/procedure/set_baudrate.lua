@@ -4,7 +4,6 @@
 local Address = require "mbus.address"
 local Error = require "mbus.error"
 local arguments = require "mbus.procedure.arguments"
-local exchange = require "mbus.procedure.exchange"
 local request = require "mbus.request"
 local Target = require "mbus.procedure.target"
 
@@ -47,7 +46,7 @@ end
 
 local function switch_all(link, baudrate)
   local old = link.settings.baudrate
-  local ok, err = exchange.command_all(link, request.set_baudrate(Address.BROADCAST, baudrate, 1))
+  local ok, err = Target.command_all(link, request.set_baudrate(Address.BROADCAST, baudrate, 1))
   if ok then ok, err = link:set_baudrate(baudrate) end
   if not ok then return nil, err end
   return { baudrate = baudrate, previous = old }

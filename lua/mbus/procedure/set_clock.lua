@@ -3,7 +3,6 @@
 local Address = require "mbus.address"
 local arguments = require "mbus.procedure.arguments"
 local clock = require "mbus.clock"
-local exchange = require "mbus.procedure.exchange"
 local request = require "mbus.request"
 local Target = require "mbus.procedure.target"
 
@@ -87,7 +86,7 @@ local function set_all(link, wanted)
   local kind = wanted.kind or "F"
   local time = rounded(wanted.time(), kind, wanted.is_given)
   local record = clock.record(time, kind, wanted.hundred_years)
-  local ok, err = exchange.command_all(link, request.write(Address.BROADCAST, record, 1))
+  local ok, err = Target.command_all(link, request.write(Address.BROADCAST, record, 1))
   if not ok then return nil, err end
   return result_of(time, kind)
 end

@@ -1,12 +1,11 @@
 ---Synchronize action (EN 13757-3:2018, CI 5C; 54 in older meters). What it does is up to the meters.
 local Address = require "mbus.address"
 local arguments = require "mbus.procedure.arguments"
-local exchange = require "mbus.procedure.exchange"
 local request = require "mbus.request"
 local Target = require "mbus.procedure.target"
 
 local function run(link, address, ci)
-  if address.a == Address.BROADCAST then return exchange.command_all(link, request.synchronize(address.a, ci, 1)) end
+  if address.a == Address.BROADCAST then return Target.command_all(link, request.synchronize(address.a, ci, 1)) end
   return Target.with(link, address, function(target) return target:command(ci) end)
 end
 

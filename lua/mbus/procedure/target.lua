@@ -351,7 +351,10 @@ end
 ---@return mbus.Error? err
 function Target:command(ci, data, options)
   local link, a = self.link, self.address.a
-  if not self.acknowledged and not self.address.digits and not link:fcb(a) then Target.reset(link, a) end
+  if not self.acknowledged and not self.address.digits and not link:fcb(a) then
+    self.acknowledged = select(2, Target.reset(link, a))
+    note_late_ack(self)
+  end
   self:let_late_ack_come()
   local bytes = request.snd_ud(a, ci, data, link:command_fcb(a))
   local ok, err = exchange.run(link, bytes, judge.ack(a), { strict = self.address.digits ~= nil,
@@ -366,6 +369,19 @@ function Target:command(ci, data, options)
   lose(self)
   if err.kind == "timeout" then err.message = "no acknowledgement" end
   return nil, err
+end
+
+---Commands all meters. A meter that counts frames ignores a command whose frame count bit is that of its last one, so all
+---forget that before.
+---@param link mbus.Link
+---@param bytes string  SND_UD to 255, with the frame count bit of a first one (C = 73)
+---@return true? ok
+---@return mbus.Error? err  the line is broken, or does not become quiet
+function Target.command_all(link, bytes)
+  local ok, err = exchange.broadcast(link, request.snd_nke(Address.BROADCAST))
+  if ok then ok, err = exchange.broadcast(link, bytes) end
+  link:forget_all_fcb()
+  return ok, err
 end
 
 ---Reads back what a command should have changed, and tells of both together: an acknowledgement that was lost does not

@@ -4,7 +4,6 @@ local Address = require "mbus.address"
 local Error = require "mbus.error"
 local clock = require "mbus.clock"
 local arguments = require "mbus.procedure.arguments"
-local exchange = require "mbus.procedure.exchange"
 local records = require "mbus.records"
 local request = require "mbus.request"
 local Target = require "mbus.procedure.target"
@@ -79,7 +78,7 @@ end
 
 local function run(link, address, bytes, verify)
   if address.a == Address.BROADCAST then
-    local ok, err = exchange.command_all(link, request.write(address.a, bytes, 1))
+    local ok, err = Target.command_all(link, request.write(address.a, bytes, 1))
     if not ok then return nil, err end
     return { acknowledged = false }
   end
