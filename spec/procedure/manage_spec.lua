@@ -140,7 +140,7 @@ describe("setting a secondary address", function()
     assert.is_nil(result)
     assert.same({ "busy", "address_in_use" }, { err.kind, err.code })
     assert.is_false(sim.meters[2].selected)
-    for _, digits in ipairs { "1234567F", "123", "1234567X", "" } do
+    for _, digits in ipairs { "1234567F", "123", "1234567X", "", "12345678FFFFFFFF", "123456782D2CFFFF", "12345678FFFF2804" } do
       result, err = bus:set_secondary(5, digits)
       assert.is_nil(result)
       assert.equal("invalid", err.kind)

@@ -93,6 +93,27 @@ describe("an interrupted scan", function()
     assert.has_error(function() bus:scan { resume = "scan.state" } end)
   end)
 
+  it("is complete when it has come to its end, though fewer meters than expected were found before", function()
+    for _, secondary in ipairs { false, true } do
+      local bus = assert(mbus.open(assert(mbus.simulator.new { meters = { scans.meter("11111111", { address = 1 }),
+        scans.meter("22222222", { address = 2 }), scans.meter("33333333", { address = 3 }) } })))
+      local state, count = nil, 0
+      local function go(limit)
+        local search <close> = bus:scan { secondary = secondary, range = not secondary and "1-5" or nil, expect = 3,
+          resume = state and stored(state), save = function(now) state = now end }
+        count = 0
+        for _ in search do
+          count = count + 1
+          if count == limit then break end
+        end
+        return search
+      end
+      go(1)
+      local result = go().result
+      assert.same({ 3, true, {} }, { count, result.complete, result.remarks })
+    end
+  end)
+
   it("ends when its loop is left", function()
     local sim = assert(mbus.simulator.new "house")
     local bus <close> = assert(mbus.open(sim))

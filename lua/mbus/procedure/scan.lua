@@ -269,10 +269,11 @@ local function result_of(scan)
   if scan.late_answers > 0 then
     scan:remark("answers came after the answer window: with a longer margin there may be more")
   end
+  -- How many there are is known at the end alone: a scan that goes on must not read it in its state.
+  local unaccounted, remarks = scan.state.unaccounted, table.move(scan.state.remarks, 1, #scan.state.remarks, 1, {})
   if expected and #scan.found < expected then
-    scan:remark(("found %d of %d meters"):format(#scan.found, expected))
+    remarks[#remarks + 1] = ("found %d of %d meters"):format(#scan.found, expected)
   end
-  local unaccounted, remarks = scan.state.unaccounted, scan.state.remarks
   return {
     complete = not scan.link:is_aborted() and #scan.collisions == 0 and #unaccounted == 0 and #remarks == 0,
     found = #scan.found, collisions = scan.collisions, unaccounted = unaccounted, remarks = remarks,

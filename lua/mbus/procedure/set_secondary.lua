@@ -67,6 +67,9 @@ local function check_digits(digits)
   if digits:sub(1, 8):find("%D") then
     return arguments.refuse("bad new secondary address %q: an identification number has decimal digits, no wildcards", digits)
   end
+  if digits:sub(9):gsub("..", "%0 "):upper():find("FF ", 1, true) then
+    return arguments.refuse("bad new secondary address %q: a byte FF is a wildcard, no part of an address", digits)
+  end
   return digits:upper()
 end
 
