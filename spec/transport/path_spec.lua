@@ -108,6 +108,11 @@ describe("mbus.transport.path", function()
     local path = Path.new(2400)
     path:connected(0.6)
     assert.near(1.3, (margins(path)), 1e-9)
+    -- It was a packet that was lost: what is measured goes before it.
+    path:sent("12345", 10)
+    path:received(1, 10.01 + 55 / 2400 + 11 / 2400)
+    path:sent("12345", 20)
+    assert.is_true(margins(path) < 0.3)
   end)
 
   it("ignores what comes unasked", function()

@@ -47,6 +47,50 @@ describe("mbus.transport.shared", function()
     assert(serial.open(path)):close()         -- nobody has it any more
   end)
 
+  it("knows a port by where its name leads now, not where it led once", function()
+    local folder = os.tmpname()
+    os.remove(folder)
+    assert(os.execute("mkdir " .. folder))
+    finally(function() os.execute("rm -r " .. folder) end)
+    local a, b = folder .. "/by-id-A", folder .. "/by-id-B"
+    local function link(target, name) assert(os.execute(("ln -sfn %s %s"):format(target, name))) end
+    link(path, a)
+    local one <close> = assert(shared.open(a))
+    -- Both adapters are plugged in anew, and get their names the other way round.
+    master:close()
+    assert.is_nil(one:read(1))
+    local master_b, path_b = assert(serial.pty()) -- the system gives the name that is free
+    local path_a
+    master, path_a = assert(serial.pty())
+    link(path_a, a)
+    link(path_b, b)
+    local two <close> = assert(shared.open(b))
+    local again <close> = assert(shared.open(a))
+    assert.are_not.equal(shared.common(one), shared.common(two))
+    assert.equal(shared.common(one), shared.common(again))
+    assert.is_true(two:write "b")
+    assert.equal("b", receive(master_b, 1))
+    master_b:close()
+  end)
+
+  it("tells USB adapters apart by what the options say, too", function()
+    local other, other_path = assert(serial.pty())
+    local ports = serial.ports
+    local function adapter(name, location)
+      return { name = name, kind = "usb", vid = 0x1a86, pid = 0x55d5, serial = "X", location = location }
+    end
+    serial.ports = function() return { adapter(path, "1-1:1.0"), adapter(other_path, "1-1:1.2") } end
+    finally(function()
+      serial.ports = ports
+      other:close()
+    end)
+    local one <close> = assert(shared.open("usb://1a86:55d5", { n = 0 }))
+    local two <close> = assert(shared.open("usb://1a86:55d5", { n = 1 }))
+    local same <close> = assert(shared.open "usb://1a86:55d5?n=0")
+    assert.are_not.equal(shared.common(one), shared.common(two))
+    assert.equal(shared.common(one), shared.common(same))
+  end)
+
   it("does not share with other settings of the line", function()
     local one <close> = assert(shared.open(path, { baudrate = 9600 }))
     local two, err = shared.open(path, { baudrate = 2400 })

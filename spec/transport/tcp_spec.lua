@@ -369,26 +369,51 @@ describe("mbus.transport.tcp", function()
     assert.matches("tcp://no-such-host.invalid:10001: unknown host", tostring(err), 1, true)
   end)
 
-  it("gives up connecting after its time", function()
-    -- A listener whose queue is full answers nothing to further connections.
+  -- A listener whose queue is full answers nothing to further connections.
+  local function silent(host, port)
     local uv = runtime.luv()
-    local deaf, waiting = uv.new_tcp(), {}
-    deaf:bind("127.0.0.1", 0)
-    deaf:listen(0, function() end)
-    local port = deaf:getsockname().port
-    for number = 1, 4 do
-      waiting[number] = uv.new_tcp()
-      waiting[number]:connect("127.0.0.1", port, function() end)
+    local sockets = { uv.new_tcp() }
+    sockets[1]:bind(host, port)
+    sockets[1]:listen(0, function() end)
+    port = sockets[1]:getsockname().port
+    for number = 2, 5 do
+      sockets[number] = uv.new_tcp()
+      sockets[number]:connect(host, port, function() end)
       runtime.sleep(0.005)
     end
+    return port, function()
+      for _, socket in ipairs(sockets) do socket:close() end
+    end
+  end
+
+  it("gives up connecting after its time", function()
+    local port, stop = silent("127.0.0.1", 0)
     local start = runtime.now()
     local line, err = transport.open("tcp://127.0.0.1:" .. port, { connect_timeout = 0.05 })
-    for _, socket in ipairs(waiting) do socket:close() end
-    deaf:close()
+    stop()
     assert.is_nil(line)
     assert.equal("timeout", err.kind)
     assert.matches("no connection within 0.05 s", tostring(err), 1, true)
     assert.is_true(runtime.now() - start < 1)
+  end)
+
+  it("reaches a host whose first address is silent", function()
+    local network = require "mbus.transport.network"
+    local resolve = network.resolve
+    local _, stop = silent("127.0.0.2", there.port)
+    network.resolve = function() return { { addr = "127.0.0.2" }, { addr = "127.0.0.1" } } end
+    finally(function()
+      network.resolve = resolve
+      stop()
+    end)
+    local line <close> = assert(open("tcp://gateway.example:" .. there.port, { connect_timeout = 0.5 }))
+    line:write "x"
+    assert.equal("<x>", line:read(1))
+  end)
+
+  it("keeps the scope of an address", function()
+    local network = require "mbus.transport.network"
+    assert.same({ { addr = "fe80::1%eth0" } }, network.resolve("fe80::1%eth0", "stream", runtime.now() + 1))
   end)
 
   it("resolves names", function()

@@ -73,6 +73,20 @@ describe("mbus.transport.udp", function()
     assert.equal(FRAME .. OTHER .. "\xE5" .. FRAME, all(line))
   end)
 
+  it("shows who only listens all that is sent, also what is sent again", function()
+    there = gateway(function(put)
+      for _ = 1, 5 do
+        put(FRAME)
+        put(core.ACK)
+      end
+    end)
+    local line <close> = assert(transport.open(there.url))
+    line.socket:try_send("?", nil, nil) -- without a request of ours
+    local got, deadline = "", runtime.now() + 2
+    while #got < 5 * (#FRAME + 1) and runtime.now() < deadline do got = got .. assert(line:read(0.1)) end
+    assert.equal((FRAME .. core.ACK):rep(5), got)
+  end)
+
   it("drops the copies that a network makes", function()
     there = gateway(function(put)
       for _ = 1, 3 do put(FRAME) end

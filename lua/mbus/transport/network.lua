@@ -50,7 +50,7 @@ end
 ---@return table[]? addresses  each with `addr`
 ---@return string? code  libuv's name of the error
 function M.resolve(host, socktype, deadline)
-  if is_ipv4(host) then return { { addr = host } } end
+  if is_ipv4(host) or host:find(":", 1, true) then return { { addr = host } } end -- with its scope: fe80::1%eth0
   local code, list = runtime.await(function(resume)
     local uv = runtime.luv()
     local done = false

@@ -81,7 +81,8 @@ end
 ---@return number held    seconds that an answer of a single byte does not need
 function Path:margin()
   local delay = self.delays.worst
-  local margin = math.max(delay and 2 * delay + 0.05 or UNKNOWN, LEAST, 2 * self.trip + 0.1)
+  -- Connecting may have taken long because a packet was lost: it counts only while nothing else is known.
+  local margin = math.max(delay and 2 * delay + 0.05 or math.max(UNKNOWN, 2 * self.trip + 0.1), LEAST)
   local held = self:airtime(self.held.worst or FRAME)
   return math.min(margin, MOST) + held, held
 end

@@ -77,11 +77,25 @@ end
 
 -- --- opening
 
+local function port_of(path) return runtime.luv().fs_realpath(path) or path end
+
 -- What tells one bus from another; nil: each opening makes a new one.
-local function key_of(parsed)
-  if parsed.scheme == "serial" then return "serial " .. (runtime.luv().fs_realpath(parsed.path) or parsed.path) end
-  if parsed.scheme == "usb" then return parsed.path end
+local function key_of(parsed, options)
+  if parsed.scheme == "serial" then return "serial " .. parsed.path end
+  if parsed.scheme == "usb" then
+    return ("usb %04x:%04x %s %s"):format(parsed.vid, parsed.pid, options.serial, options.n)
+  end
   if parsed.host then return ("%s %s %d"):format(parsed.scheme, parsed.host:lower(), parsed.port) end
+end
+
+-- The bus, if it is open. A serial port has several names, and gets others when adapters are plugged in again: what counts is
+-- where they lead now.
+local function find(parsed, key)
+  if open[key] or parsed.scheme ~= "serial" then return open[key] end
+  local port = port_of(parsed.path)
+  for _, entry in pairs(open) do
+    if entry.path and port_of(entry.path) == port then return entry end
+  end
 end
 
 -- The line has one speed and one format, whoever uses it.
@@ -100,12 +114,13 @@ local function join(entry, url, options)
   return new_handle(entry)
 end
 
-local function create(key, url, options)
+local function create(key, parsed, url, options)
   local line, err = transport.open(url, options)
   if not line then return nil, err end
   local of_line = {}
   for _, name in ipairs(LINE) do of_line[name] = options[name] end
-  open[key] = { key = key, handles = 0, options = of_line, transport = line }
+  open[key] = { key = key, path = parsed.scheme == "serial" and parsed.path or nil, handles = 0, options = of_line,
+    transport = line }
   return new_handle(open[key])
 end
 
@@ -119,19 +134,23 @@ local opening = {}      -- locks: who opens the same bus at the same time waits
 function M.open(url, options)
   local parsed, err = transport.parse(url)
   if not parsed then return nil, err end
-  local key = key_of(parsed)
+  local merged
+  merged, err = transport.merge(parsed, options or {})
+  if not merged then return nil, err end
+  local key = key_of(parsed, merged)
   if not key then return transport.open(url, options) end
-  options, err = transport.merge(parsed, options or {})
-  if not options then return nil, err end
-  local lock = opening[key] or runtime.lock()
-  opening[key] = lock
+  options = merged
+  local name = parsed.scheme == "serial" and port_of(parsed.path) or key
+  local lock = opening[name] or runtime.lock()
+  opening[name] = lock
   lock:acquire()
   local _ <close> = setmetatable({}, { __close = function()
     lock:release()
-    if not lock.held then opening[key] = nil end
+    if not lock.held then opening[name] = nil end
   end })
-  if open[key] then return join(open[key], url, options) end
-  return create(key, url, options)
+  local entry = find(parsed, key)
+  if entry then return join(entry, url, options) end
+  return create(key, parsed, url, options)
 end
 
 return M

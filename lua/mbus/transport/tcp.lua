@@ -64,14 +64,14 @@ function Tcp:dial_any(deadline)
   local addresses, code = network.resolve(self.host, "stream", deadline)
   if not addresses then return nil, code end
   local socket
-  for _, address in ipairs(addresses) do
+  for i, address in ipairs(addresses) do
     local start = runtime.now()
-    socket, code = dial(address.addr, self.port, deadline)
+    -- One that is silent leaves the others their share of the time.
+    socket, code = dial(address.addr, self.port, start + (deadline - start) / (#addresses - i + 1))
     if socket then
       self.path:connected(runtime.now() - start)
       return socket
     end
-    if code == "ETIMEDOUT" then break end
   end
   return nil, code or "EAI_NODATA"
 end

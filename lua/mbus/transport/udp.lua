@@ -54,7 +54,7 @@ function Udp:connect()
 end
 
 function Udp:is_copy(bytes)
-  if not core.frame(bytes) then return false end
+  if not self.known or not core.frame(bytes) then return false end
   for _, known in ipairs(self.known) do
     if known == bytes then return true end
   end
@@ -130,6 +130,7 @@ end
 function Udp:drain()
   runtime.poll()
   if self.closed then return nil, self.lost end
+  self.known = nil              -- no request is open: what comes again was sent again
   return self:take()
 end
 
@@ -158,7 +159,7 @@ function M.open(parsed, options)
     path = Path.new(baudrate), fixed = options.margin ~= nil, margin = options.margin, held = 0,
     connect_timeout = (options.connect_timeout or 5) * (options.delay_ratio or 1),
     flooded = network.meter(),
-    received = {}, known = {},
+    received = {},
     closed = false,
   }, Udp)
   if not self.fixed then self.margin, self.held = self.path:margin() end
