@@ -89,6 +89,7 @@ build = {
     ["mbus.cli.set_address"] = "lua/mbus/cli/set_address.lua",
     ["mbus.cli.set_baudrate"] = "lua/mbus/cli/set_baudrate.lua",
     ["mbus.cli.set_clock"] = "lua/mbus/cli/set_clock.lua",
+    ["mbus.cli.signals"] = "lua/mbus/cli/signals.lua",
     ["mbus.cli.simulate"] = "lua/mbus/cli/simulate.lua",
     ["mbus.cli.synchronize"] = "lua/mbus/cli/synchronize.lua",
     ["mbus.cli.trace"] = "lua/mbus/cli/trace.lua",

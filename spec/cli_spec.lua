@@ -277,3 +277,25 @@ describe("mbus simulate", function()
     end)
   end)
 end)
+
+describe("signals of a command", function()
+  local function after(kills)
+    helper.write("build/signals.lua", [[
+      local runtime = require "mbus.runtime"
+      local release = require("mbus.cli.signals").watch(function() print "asked" io.flush() end)
+      print "ready" io.flush()
+      runtime.sleep(1)
+      release()
+      print "ended"]])
+    -- A shell's background command ignores SIGINT until it handles it, hence SIGTERM.
+    local _, out = shell(("%s lua5.4 build/signals.lua & p=$!; sleep 0.3; %s; wait $p; echo $?"):format(helper.environment(), kills))
+    return out
+  end
+
+  it("ask once, also where they come twice at once, and end it when they are sent again", function()
+    assert.equal("ready\nended\n0\n", after "true")
+    assert.equal("ready\nasked\nended\n0\n", after "kill -TERM $p")
+    assert.equal("ready\nasked\nended\n0\n", after "kill -TERM $p; sleep 0.05; kill -INT $p")
+    assert.equal("ready\nasked\n143\n", after "kill -TERM $p; sleep 0.4; kill -TERM $p")
+  end)
+end)

@@ -9,13 +9,13 @@
 BENCH_LUA = eval "$$($(MAKE) -s env)"; export LUA_PATH="./?.lua;$$LUA_PATH" CC="$(CC)"; $(LUA)
 
 .PHONY: bench bench-baseline bench-check bench-scan bench-transports
-bench: build/bench/core so
+bench: build/bench/core build/bench/time.so so
 	@$(BENCH_LUA) spec/bench/run.lua
 
-bench-baseline: build/bench/core so
+bench-baseline: build/bench/core build/bench/time.so so
 	@$(BENCH_LUA) spec/bench/run.lua baseline
 
-bench-check: build/bench/core so
+bench-check: build/bench/core build/bench/time.so so
 	@$(BENCH_LUA) spec/bench/run.lua check
 
 bench-scan: so
@@ -27,3 +27,7 @@ bench-transports: so
 build/bench/core: csrc/bench/core.c $(CORE_C) $(CORE_H)
 	@mkdir -p $(@D)
 	@$(CC) $(WARNINGS) -O2 -g -o $@ $(CORE_C) csrc/bench/core.c
+
+build/bench/time.so: csrc/bench/time.c
+	@mkdir -p $(@D)
+	@$(CC) $(WARNINGS) -O2 -fPIC -shared -o $@ $<

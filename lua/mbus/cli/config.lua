@@ -2,6 +2,7 @@
 local bus_options = require "mbus.cli.bus"
 local console = require "mbus.cli.console"
 local export = require "mbus.cli.export"
+local signals = require "mbus.cli.signals"
 
 local M = {}
 
@@ -118,26 +119,6 @@ local function read_given(bus, addresses, interactive)
   return list
 end
 
-local SIGNALS = { "sigint", "sigterm" }
-
--- The first signal calls `fn`, the second one ends the program.
-local function on_signal(fn)
-  local runtime = require "mbus.runtime"
-  local handles = {}
-  local function stop()
-    for _, handle in ipairs(handles) do runtime.close(handle) end
-    handles = {}
-  end
-  for i, name in ipairs(SIGNALS) do
-    handles[i] = runtime.luv().new_signal()
-    handles[i]:start(name, function()
-      stop()
-      fn()
-    end)
-  end
-  return stop
-end
-
 local function add_found(list, meter)
   if meter.readout then
     list[#list + 1] = meter
@@ -153,7 +134,7 @@ local function search(bus, options, interactive)
   end
   local scan, list = bus:scan(options), new_list()
   local interrupted
-  local stop = on_signal(function()
+  local release = signals.watch(function()
     interrupted = true
     scan:abort()
   end)
@@ -161,7 +142,7 @@ local function search(bus, options, interactive)
     progress(interactive, "")
     add_found(list, meter)
   end
-  stop()
+  release()
   progress(interactive, "")
   for _, mask in ipairs(scan.result and scan.result.unaccounted or {}) do
     list.miss(("%s: more answers than meters found"):format(mask))

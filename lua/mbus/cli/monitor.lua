@@ -4,12 +4,11 @@ local capture = require "mbus.capture"
 local console = require "mbus.cli.console"
 local keys = require "mbus.cli.keys"
 local output = require "mbus.cli.output"
+local signals = require "mbus.cli.signals"
 
 local M = {}
 
 M.summary = "Listen without sending; print and record every frame."
-
-local SIGNALS = { "sigint", "sigterm", "sighup" }
 
 local function seconds(text)
   local value = tonumber(text)
@@ -27,18 +26,6 @@ Examples:
   mbus monitor /dev/ttyUSB0
   mbus monitor tcp://192.168.1.50:10001 --record bus.cap --duration 3600
   mbus decode --replay bus.cap]]
-end
-
-local function abort_on_signal(search)
-  local runtime = require "mbus.runtime"
-  local handles = {}
-  for i, name in ipairs(SIGNALS) do
-    handles[i] = runtime.luv().new_signal()
-    handles[i]:start(name, function() search:abort() end)
-  end
-  return function()
-    for _, handle in ipairs(handles) do runtime.close(handle) end
-  end
 end
 
 local function open_record(args, bus)
@@ -81,11 +68,11 @@ function M.run(args)
     return console.USAGE
   end
   local search = bus:monitor { duration = args.duration }
-  local stop = abort_on_signal(search)
+  local release = signals.watch(function() search:abort() end)
   local transport = bus.transport
   local start = transport.now and transport:now() or require("mbus.runtime").now()
   code = listen(search, require("mbus.cli.heard").new(args.format, (keys.parse(args))), file, start)
-  stop()
+  release()
   bus:close()
   if file then file:close() end
   return code

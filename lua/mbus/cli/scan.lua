@@ -3,12 +3,12 @@ local bus_options = require "mbus.cli.bus"
 local console = require "mbus.cli.console"
 local meters = require "mbus.format.meters"
 local progress = require "mbus.cli.progress"
+local signals = require "mbus.cli.signals"
 
 local M = {}
 
 M.summary = "Find the meters of a bus."
 
-local SIGNALS = { "sigint", "sigterm", "sighup" }
 local POLL, SAVE = 0.1, 2 -- seconds between looks for a signal, and between two savings
 
 local function whole(least)
@@ -123,24 +123,6 @@ local function survive_pipe()
   return function() runtime.close(handle) end
 end
 
--- The first signal ends the scan in order, the second one the program.
-local function on_signal(fn)
-  local runtime = require "mbus.runtime"
-  local handles = {}
-  local function stop()
-    for _, handle in ipairs(handles) do runtime.close(handle) end
-    handles = {}
-  end
-  for i, name in ipairs(SIGNALS) do
-    handles[i] = runtime.luv().new_signal()
-    handles[i]:start(name, function()
-      stop()
-      fn()
-    end)
-  end
-  return stop
-end
-
 -- Looks for signals also where nothing ever waits, as on a simulated bus.
 local function poller()
   local last = now()
@@ -203,8 +185,8 @@ local function scan(bus, options, args, keep)
   end
   local search = assert(bus:scan(options))
   local interrupted = false
-  local release = survive_pipe()
-  local stop = on_signal(function()
+  local mind_pipe = survive_pipe()
+  local release = signals.watch(function()
     interrupted = true
     search:abort()
   end)
@@ -215,10 +197,10 @@ local function scan(bus, options, args, keep)
     if out.closed then break end
   end
   search:close()
-  stop()
+  release()
   bar:clear()
   list.finish()
-  release()
+  mind_pipe()
   local whole_scan = search.result and not interrupted and not out.closed
   keep.finish(whole_scan)
   if search.result then sum_up(search.result, interrupted) end

@@ -1,12 +1,11 @@
 ---mbus simulate: a bus of meters on a pseudo-terminal or a TCP port, until it is interrupted.
 local console = require "mbus.cli.console"
+local signals = require "mbus.cli.signals"
 local trace = require "mbus.cli.trace"
 
 local M = {}
 
 M.summary = "Simulate a bus of meters on a pseudo-terminal or a TCP port."
-
-local SIGNALS = { "sigint", "sigterm", "sighup" }
 
 ---"10001", "0.0.0.0:10001", "[::1]:10001"; 0 is any free port.
 local function endpoint(text)
@@ -72,17 +71,11 @@ local function announce(sim, server, args)
 end
 
 local function close_on_signal(server)
-  local runtime = require "mbus.runtime"
-  local uv = runtime.luv()
-  local handles = {}
-  local function stop()
+  local release
+  release = signals.watch(function()
     server:close()
-    for _, handle in ipairs(handles) do runtime.close(handle) end
-  end
-  for i, name in ipairs(SIGNALS) do
-    handles[i] = uv.new_signal()
-    handles[i]:start(name, stop)
-  end
+    release()
+  end)
 end
 
 function M.run(args)
