@@ -532,7 +532,7 @@ static void apply_vife(mbus_record *r, unsigned code, int *own_exponent)
         r->unit = vife_find(code) == VIFE_COUNT ? MBUS_UNIT_NONE : durations[code & 3u];
         r->text_length = 0;
         *own_exponent = 0;
-        if (r->coding != MBUS_CODING_UNSIGNED)
+        if (r->coding != MBUS_CODING_UNSIGNED && r->coding != MBUS_CODING_BITS)
             r->coding = MBUS_CODING_NUM;
         break;
     case VIFE_DATES:

@@ -66,6 +66,8 @@ int mbus_vif_write(unsigned table, unsigned code, bool more, uint8_t *out, size_
 {
     writer w = {out, 0, capacity};
 
+    if ((code == 0x7D && table != VIF_FB && table != VIF_FDFD) || (code == 0x7B && table == VIF_PRIMARY))
+        return MBUS_E_BAD_VALUE; /* not a VIF but the way to another table */
     if (table == VIF_FB)
         put(&w, 0xFB);
     if (table == VIF_FD || table == VIF_FDFD)
@@ -142,6 +144,8 @@ static int put_bcd(writer *w, const mbus_record *r, unsigned n, const char **pro
 
     if (rest)
         return refuse(problem, problems[n]);
+    if (negative && r->coding == MBUS_CODING_ID)
+        return refuse(problem, "digits of a number that names something have no sign");
     if (negative)
         bcd |= (uint64_t)15 << (8 * n - 4);
     put_number(w, bcd, n, r->msb_first);

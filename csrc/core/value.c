@@ -286,7 +286,7 @@ static void decode_field(mbus_record *r)
     else if (r->field == 5)
         real(r, p);
     else if (r->field >= 9)
-        bcd(r, p, r->data_length, true);
+        bcd(r, p, r->data_length, r->coding != MBUS_CODING_ID); /* digits of a name have no sign */
     else
         integer(r, p, r->data_length);
 }

@@ -172,12 +172,12 @@ static bool unit_is(const draft *d, const char *unit, size_t n)
 /* Tries VIF `code` of `table` with the VIFEs; true if it has the wanted unit. */
 static bool try_vif(draft *d, unsigned table, unsigned code, const uint8_t *vifes, size_t vife_size, const char *unit, size_t unit_size)
 {
-    size_t n = (size_t)mbus_vif_write(table, code, vife_size > 0, d->probe + 1, VIB_MAX);
+    int n = mbus_vif_write(table, code, vife_size > 0, d->probe + 1, VIB_MAX);
 
-    if (n + vife_size > VIB_MAX)
+    if (n < 0 || (size_t)n + vife_size > VIB_MAX)
         return false;
     memcpy(d->probe + 1 + n, vifes, vife_size);
-    return interpret(d, n + vife_size) && (!unit || unit_is(d, unit, unit_size));
+    return interpret(d, (size_t)n + vife_size) && (!unit || unit_is(d, unit, unit_size));
 }
 
 /* UTF-8 to ISO 8859-1, last character first, up to MBUS_DATA_MAX of them. Returns their number. */
@@ -202,19 +202,30 @@ static size_t put_latin(lua_State *L, const char *text, size_t n, uint8_t *out)
     return size;
 }
 
-/* Plain-text unit: VIF 7C with the text and VIFEs behind it. */
-static bool write_plain_text(lua_State *L, draft *d, const uint8_t *vifes, size_t vife_size, const char *unit, size_t unit_size)
+static bool try_plain_text(draft *d, const uint8_t *vifes, size_t vife_size, const uint8_t *text, size_t size)
 {
-    uint8_t *p = d->probe + 1, text[MBUS_DATA_MAX];
-    size_t size = unit ? put_latin(L, unit, unit_size, text) : 0;
+    uint8_t *p = d->probe + 1;
 
-    if (size == 0 || 2 + size + vife_size > VIB_MAX)
+    if (2 + size + vife_size > VIB_MAX)
         return false;
     *p++ = vife_size ? 0xFC : 0x7C;
     *p++ = (uint8_t)size;
     memcpy(p, text, size);
     memcpy(p + size, vifes, vife_size);
     return interpret(d, 2 + size + vife_size);
+}
+
+/* Plain-text unit: VIF 7C with the text and VIFEs behind it. What the VIFEs say of the unit ("/h") is not in the text again,
+ * which stands last character first, so that it begins with the unit's end. */
+static bool write_plain_text(lua_State *L, draft *d, const uint8_t *vifes, size_t vife_size, const char *unit, size_t unit_size)
+{
+    uint8_t text[MBUS_DATA_MAX];
+    size_t size = unit ? put_latin(L, unit, unit_size, text) : 0;
+
+    for (size_t suffix = 0; suffix < size; suffix++)
+        if (try_plain_text(d, vifes, vife_size, text + suffix, size - suffix) && unit_is(d, unit, unit_size))
+            return true;
+    return false;
 }
 
 /* ------------------------------------------------------------------ values */
@@ -276,6 +287,23 @@ static bool set_number(lua_State *L, int index, mbus_number *number)
         luaL_error(L, "value must be a number, not a %s", luaL_typename(L, index));
     number->negative = lua_tonumber(L, index) < 0;
     return raw_of_float(number, fabs(lua_tonumber(L, index)), &number->magnitude);
+}
+
+/* The integer on the wire at the top: digits where it is beyond 2^63, for Lua has no such integer. */
+static bool set_raw(lua_State *L, mbus_number *number)
+{
+    size_t n;
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &n) : NULL;
+
+    if (!text)
+        return set_number(L, -1, number);
+    for (size_t i = 0; i < n; i++) {
+        unsigned digit = (unsigned)(uint8_t)text[i] - '0';
+        if (digit > 9 || number->magnitude > (UINT64_MAX - digit) / 10)
+            return false;
+        number->magnitude = number->magnitude * 10 + digit;
+    }
+    return n > 0;
 }
 
 static unsigned digits(lua_State *L, const char *text, int n)
@@ -374,6 +402,14 @@ static bool is_text(lua_State *L)
     return is;
 }
 
+/* Bytes of mode 2 stand the other way round, so that in a record of mode 1 "not available" would become a number. */
+static void check_mode(lua_State *L, const char *what)
+{
+    if (lua_getfield(L, 1, "mode2") && lua_toboolean(L, -1))
+        luaL_error(L, "%s of a mode 2 telegram is no data of mode 1", what);
+    lua_pop(L, 1);
+}
+
 /* value, or raw, into the record. False: the resolution does not fit. */
 static bool set_value(lua_State *L, draft *d, uint8_t field, bool binary)
 {
@@ -392,6 +428,8 @@ static bool set_value(lua_State *L, draft *d, uint8_t field, bool binary)
             set_time(L, text, n, r);
             check_time(L, field, r);
         } else if (field == 0x0D ? codes_bytes(d, binary) : r->coding == MBUS_CODING_DST_RULE) {
+            if (field != 0x0D)
+                check_mode(L, "value");
             r->type = MBUS_TYPE_BYTES;
             r->length = (uint16_t)unhex_field(L, "value", d->bytes, sizeof d->bytes);
             r->bytes = d->bytes;
@@ -419,7 +457,7 @@ static bool set_value(lua_State *L, draft *d, uint8_t field, bool binary)
         r->flags |= MBUS_FLAG_BINARY_LVAR;
     if (by_value)
         return set_number(L, -1, &r->number);
-    if (!set_number(L, -1, &plain))
+    if (!set_raw(L, &plain))
         luaL_error(L, "raw must be an integer");
     r->number.negative = plain.negative;
     r->number.magnitude = plain.magnitude;
@@ -516,6 +554,7 @@ static int push_verbatim(lua_State *L, draft *d, uint8_t field)
     size_t n = unhex_field(L, "raw_data_hex", data, sizeof data);
     int size;
 
+    check_mode(L, "raw_data_hex");
     set_dib(L, &d->record);
     d->record.field = 0; /* DIB and VIB first */
     size = mbus_record_write(&d->record, out, sizeof out - sizeof data, &problem);
@@ -555,7 +594,7 @@ static void keep_lvar_kind(lua_State *L, draft *d, uint8_t field, bool *binary)
 {
     uint8_t data[MBUS_FRAME_MAX];
 
-    if (field == 0x0D && lua_getfield(L, 1, "raw_data_hex") == LUA_TSTRING && unhex_field(L, "raw_data_hex", data, sizeof data) > 1 &&
+    if (field == 0x0D && lua_getfield(L, 1, "raw_data_hex") == LUA_TSTRING && unhex_field(L, "raw_data_hex", data, sizeof data) &&
         data[0] > 0xBF) {
         *binary = data[0] >= 0xE0;
         d->record.length = data[0] & 15;
@@ -570,6 +609,8 @@ static int record_of_vib(lua_State *L, draft *d, size_t vib_size, uint8_t field,
 
     if (vib_size == 0 || !interpret(d, vib_size))
         return luaL_error(L, "vif: not a complete VIF and VIFE chain");
+    if (d->record.text_length)
+        check_mode(L, "raw_vif_hex");
     has_value = lua_getfield(L, 1, "value") != LUA_TNIL;
     if (!has_value && field != 0 && field != 8 && lua_getfield(L, 1, "raw_data_hex") == LUA_TSTRING)
         return push_verbatim(L, d, field);

@@ -234,7 +234,7 @@ static const char *const types[] = {"none", "number", "number", "string", "date"
     X(INDEX, "index") X(POSITION, "position") X(TELEGRAM_, "telegram") X(OFFSET, "offset") X(FUNCTION, "function") \
     X(STORAGE, "storage") X(TARIFF, "tariff") X(SUBUNIT, "subunit") X(QUANTITY, "quantity") X(UNIT_, "unit") X(TYPE_, "type") \
     X(VALUE, "value") X(MODIFIERS, "modifiers") X(FLAGS, "flags") X(ERROR_, "error") X(ACTION, "action") X(RAW, "raw") \
-    X(EXPONENT, "exponent") X(FACTOR, "factor") X(ADDEND, "addend") X(FINAL_DIFE, "final_dife") \
+    X(EXPONENT, "exponent") X(FACTOR, "factor") X(ADDEND, "addend") X(FINAL_DIFE, "final_dife") X(MODE2, "mode2") \
     X(HUNDRED_YEARS, "hundred_years") X(TEXT, "text") X(RAW_DIF, "raw_dif_hex") X(RAW_VIF, "raw_vif_hex") X(RAW_DATA, "raw_data_hex")
 
 /* Strings and the metatable of lists stand in one Lua array, since looking them up by name for every record would cost more
@@ -449,6 +449,8 @@ static void field_text(const build *b, const mbus_record *r)
     bool is_bcd = r->type == MBUS_TYPE_NUMBER && r->data_length <= 10 && r->field >= 9 && r->field != 0x0D;
 
     if (r->type >= MBUS_TYPE_DATE && r->type <= MBUS_TYPE_TIME && !has_value(r)) {
+        if (r->type != MBUS_TYPE_TIME && r->time.day == 0 && r->time.month == 0)
+            return; /* not set */
         key(b, FIELD_TEXT);
         push_time(b->L, r);
     } else if (is_bcd && is_identifier(r)) {
@@ -522,7 +524,9 @@ static void push_record(lua_State *L, const mbus_record *r, unsigned position)
     field_action(&b, r);
     if (r->type == MBUS_TYPE_NUMBER || r->type == MBUS_TYPE_REAL)
         field_number(&b, r);
-    if (r->flags & MBUS_FLAG_FINAL_DIFE) /* these two: what an encoder must know to give the same bytes again */
+    if (r->msb_first) /* these three: what an encoder must know to give the same bytes again */
+        field_true(&b, FIELD_MODE2);
+    if (r->flags & MBUS_FLAG_FINAL_DIFE)
         field_true(&b, FIELD_FINAL_DIFE);
     if (r->flags & MBUS_FLAG_HUNDRED_YEARS)
         field_true(&b, FIELD_HUNDRED_YEARS);

@@ -247,6 +247,14 @@ describe("numbers", function()
     end
   end)
 
+  it("that name something have no minus", function()
+    for text, shown in pairs { ["0C 78 78 56 34 F2"] = "F2345678", ["0C 79 78 56 34 F2"] = "F2345678", ["09 78 F5"] = "F5" } do
+      local r = record(text)
+      assert.is_nil(r.value)
+      assert.are.same({ { "bcd_invalid" }, shown }, { { table.unpack(r.flags) }, r.text })
+    end
+  end)
+
   it("in BCD have a minus in the top digit", function()
     assert.are.equal(-0.18, (value "0B 61 18 00 F0"))
     assert.are.equal(999999999999, (value "0E 2B 99 99 99 99 99 99"))
@@ -304,12 +312,17 @@ describe("dates", function()
 
   it("are null where unset, impossible or a rule", function()
     for text, shown in pairs {
-      ["02 6C 00 00"] = "2000-00-00", ["02 6C FF 2F"] = "2023-*-31", ["02 6C FF FC"] = "*-12-31", ["02 6C 1E 02"] = "2000-02-30",
+      ["02 6C FF 2F"] = "2023-*-31", ["02 6C FF FC"] = "*-12-31", ["02 6C 1E 02"] = "2000-02-30",
       ["04 6D 3F 1F 01 01"] = "2000-01-01T*:*:00",
     } do
       local r = record(text)
       assert.is_nil(r.value)
       assert.are.same({ { "date_invalid" }, shown }, { { table.unpack(r.flags) }, r.text })
+    end
+    for _, unset in ipairs { "02 6C 00 00", "04 6D 00 00 00 00", "06 6D 00 00 00 00 00 00" } do
+      local r = record(unset)
+      assert.is_nil(r.value)
+      assert.are.same({ { "date_invalid" }, n = 1 }, { { table.unpack(r.flags) }, r.text, n = 1 })
     end
     local r = record "04 6D 80 00 01 01"
     assert.is_nil(r.value)

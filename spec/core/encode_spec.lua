@@ -116,6 +116,7 @@ describe("core.record", function()
     assert.matches("has no seconds", problem { quantity = "datetime", value = "2024-02-29T13:45:30" })
     assert.matches("ISO 8859%-1", problem { quantity = "plain_text", unit = "\u{20ac}", value = 5 })
     assert.matches("ISO 8859%-1", problem { quantity = "customer", value = "\xC3A" })
+    assert.matches("no sign", problem { quantity = "identification", value = -1, data = "bcd8" })
     assert.matches("vif: not a complete", problem { vif = "\x93", raw = 1 })
   end)
 
@@ -125,12 +126,41 @@ describe("core.record", function()
     assert.are.equal("m\u{b3}", core.telegram(core.long(8, 0, 0x78, core.record(record))):record(0).unit)
   end)
 
+  it("takes no bytes over from mode 2, where they stand the other way round", function()
+    local function mode2(text)
+      local header = core.unhex "12 34 56 78 40 24 01 07 55 00 00 00"
+      return core.telegram(core.long(8, 1, 0x76, header .. core.unhex(text))):record(0)
+    end
+    assert.are.equal("03 13 15 31 00", hex(mode2 "03 13 00 31 15"))
+    for _, text in ipairs {
+      "02 5A 80 00", "04 6D 00 00 1D 2D", "0C 13 12 34 56 F8", "01 7C 02 6B 57 05", "04 FD 72 A3 BB 9F 02",
+    } do
+      assert.matches("mode 2", select(2, pcall(core.record, mode2(text))))
+    end
+  end)
+
+  it("does not write the unit's part of VIFEs into a plain-text unit again", function()
+    for _, text in ipairs { "01 FC 01 78 22 01", "01 FC 03 48 52 25 22 01", "01 FC 02 68 2F 22 01", "01 FC 02 33 6D A2 74 01" } do
+      local record = decode(core.unhex(text))
+      assert.are.equal(text, hex { quantity = "plain_text", unit = record.unit, value = record.value, modifiers = record.modifiers,
+        data = "int8" })
+    end
+  end)
+
+  it("takes no pointer to another table for a reserved VIF", function()
+    for _, modifiers in ipairs { {}, { "average" }, { "multiplied_1e-1" }, { "per_hour", "future_value" } } do
+      local record = decode(core.record { quantity = "reserved", raw = 5, data = "int8", modifiers = modifiers })
+      assert.are.same({ "reserved", modifiers, 5 }, { record.quantity, { table.unpack(record.modifiers) }, record.raw })
+    end
+  end)
+
   it("gives decoded records back, byte for byte", function()
     for _, text in ipairs {
       "04 06 23 00 00 00", "DA 02 3B 13 01", "0B 61 18 00 F0", "3C 2B BD EB DD DD", "04 6D 32 37 1F 15", "42 6C 00 00",
       "84 00 06 01 00 00 00", "05 2B 00 00 C0 7F", "0D 78 11 34 31 38 35 30 32 38 30 32 31 39 35 37 31 30 30 47",
       "0D FD 3B 03 01 02 03", "0D 2B C4 78 56 34 12", "07 2B 00 00 00 00 00 00 00 80", "04 93 15 01 00 00 00",
-      "04 BE 50 71 BB B0 00", "02 FC 03 48 52 25 74 22 15", "01 AB 78 05",
+      "04 BE 50 71 BB B0 00", "02 FC 03 48 52 25 74 22 15", "01 AB 78 05", "07 FD 17 FE FF FF FF FF FF FF FF",
+      "0D 13 E0",
     } do
       assert.are.equal(text, hex(decode(core.unhex(text))))
     end

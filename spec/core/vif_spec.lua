@@ -531,6 +531,9 @@ describe("the VIFE behind FC (table 16)", function()
   end)
 
   it("make data unsigned or a bit field", function()
+    for _, vib in ipairs { "\x93\xFC\x92\x60", "\x93\xE0\xFC\x12", "\x93\xFC\x91\x60" } do -- in any order
+      assert.are.equal(240, record(vib, "\x01", "\xF0").value)
+    end
     assert.are.same({ 254, "number", "" }, { seen("\xAB\xFC\x11", "\x01", "\xFE") })
     assert.are.same({ nil, "number", "value_invalid" }, { seen("\xAB\xFC\x11", "\x01", "\xFF") })
     assert.are.same({ 255, "number", "" }, { seen("\xAB\xFC\x12", "\x01", "\xFF") })

@@ -53,6 +53,12 @@ Status      00h, no error; access number 237
     assert.matches(" 9223372036854775808  min\n", table_of("\x07\xFD\x2D" .. ("\0"):rep(7) .. "\x80"))
   end)
 
+  it("never breaks a number, which would be another one", function()
+    local rows = table_of(core.unhex "D4 C1 01 06 FF FF FF 7F", core.unhex "D7 C1 01 0E FF FF FF FF FF FF FF 7E",
+      core.unhex "07 FB D5 DD 1D FE FF FF FF FF FF FF 7F")
+    assert.matches(" 9151314442816847871000000  J\n", rows)
+  end)
+
   it("shows a duration with an additive correction as it is", function()
     assert.matches(" 301.000  s\n", table_of(core.unhex "04 A1 7B 05 00 00 00"))
   end)

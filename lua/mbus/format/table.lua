@@ -133,9 +133,11 @@ local COLUMNS = {
   { title = "Unit", least = 8 },
 }
 
+local VALUE = 4
+
 local function cells_of(record)
   local value, unit = value_of(record)
-  return { tostring(record.index), quantity_of(record), details_of(record), value, unit }
+  return { tostring(record.index), quantity_of(record), details_of(record), value, unit, is_number = record.type == "number" }
 end
 
 ---Widths that the content wants; none for a column that is empty.
@@ -155,12 +157,22 @@ local function total(widths)
   return sum
 end
 
+---Widths that columns keep. A number stays in one line: its first digits alone are another number.
+local function least_widths(rows)
+  local least = {}
+  for c, column in ipairs(COLUMNS) do least[c] = column.least end
+  for _, row in ipairs(rows) do
+    if row.is_number then least[VALUE] = math.max(least[VALUE], #row[VALUE]) end
+  end
+  return least
+end
+
 ---Takes from the widest column that may shrink until all fit.
-local function fit(widths, width)
+local function fit(widths, least, width)
   while total(widths) > width do
     local widest
-    for c, column in ipairs(COLUMNS) do
-      if widths[c] and widths[c] > column.least and (not widest or widths[c] > widths[widest]) then widest = c end
+    for c in ipairs(COLUMNS) do
+      if widths[c] and widths[c] > least[c] and (not widest or widths[c] > widths[widest]) then widest = c end
     end
     if not widest then return end
     widths[widest] = widths[widest] - 1
@@ -204,7 +216,7 @@ local function add_table(lines, source, options)
   for _, record in source:records() do rows[#rows + 1] = cells_of(record) end
   if #rows == 0 then return end
   local widths = natural_widths(rows)
-  fit(widths, options.width)
+  fit(widths, least_widths(rows), options.width)
   for c, column in ipairs(COLUMNS) do titles[c] = column.title end
   lines[#lines + 1] = ""
   lines[#lines + 1] = bold(join(titles, widths), options)
