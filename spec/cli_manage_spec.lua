@@ -29,7 +29,32 @@ local function fails(wanted_code, pattern, command, arguments)
   assert.matches(pattern, err)
 end
 
+-- Runs in a shell on a terminal; FOLDER is one with a bus in it.
+local function on_terminal(command)
+  return helper.with_folder(function(folder)
+    helper.write(folder .. "/bus.lua", BUS)
+    helper.write(folder .. "/run", "stty rows 24 cols 80\n" .. helper.environment() .. command:gsub("FOLDER", folder))
+    local _, out = helper.shell(("script -qec 'sh %s/run' /dev/null </dev/null"):format(folder))
+    return out
+  end)
+end
+
 describe("the command", function()
+  it("takes its progress away before it prints", function()
+    local out = on_terminal "lua5.4 lua/bin/mbus read sim:FOLDER/bus.lua 5"
+    assert.matches("reading 5 %(1 of 1%) … \r\27%[K[^\r\n]*Meter +31892747", out)
+  end)
+
+  it("ends at once when it is interrupted, without a traceback", function()
+    for arguments, said in pairs { ["read 'sim:FOLDER/bus.lua?clock=real' 9 --timeout 20"] = "reading 9", decode = "Telegrams in hex" } do
+      local start = os.time()
+      local out = on_terminal(("timeout --foreground -s INT 1 lua5.4 lua/bin/mbus %s </dev/tty"):format(arguments))
+      assert.is_true(os.time() - start < 10)
+      assert.matches(said, out, 1, true)
+      assert.is_nil(out:find("interrupted!", 1, true), out)
+    end
+  end)
+
   it("explains each, with examples, in 80 columns", function()
     for _, command in ipairs { "set-address", "set-baudrate", "set-clock", "reset", "send", "write", "select", "alarms",
       "synchronize", "monitor" } do
@@ -49,6 +74,12 @@ describe("the command", function()
     fails(2, "bad new address '1x'", "set-address", "5 1x")
     fails(2, "bad new address 251", "set-address", "5 251")
     fails(2, "bad address \"999\"", "set-address", "999 1")
+    for _, number in ipairs { "1e1", "10.0", "0x0A" } do -- numbers for Lua alone
+      fails(2, "bad address", "set-address", number .. " 17")
+      fails(2, "bad new address", "set-address", "5 " .. number)
+      fails(2, "bad address", "reset", number)
+      fails(2, "bad address", "reset", "--link " .. number)
+    end
   end)
 
   it("prints the frames of a dry run, and opens nothing", function()
@@ -112,8 +143,15 @@ describe("the command", function()
     assert.equal(2, (on_bus("select", "5 zzz")))
   end)
 
+  it("refuses records that are none, or say something twice", function()
+    fails(2, "record 1: the telegram ends inside the data of a record", "write", '5 "0C 13 00" "04 06 01 00 00 00"')
+    fails(2, "quantity stands there twice", "write", "5 quantity=volume,quantity=energy,value=1")
+    fails(2, "nobody answers", "write", "255 0C1300000000 --verify")
+  end)
+
   it("asks for alarms, and synchronizes", function()
     succeeds("5: alarm 04\n6: no alarm", "alarms", "5 6")
+    fails(2, "bad address \"255\"", "alarms", "5 255") -- before 5 is asked
     succeeds("sent to all meters", "synchronize", "")
     succeeds("the meter has acknowledged it", "synchronize", "5 --old")
   end)
@@ -179,6 +217,13 @@ describe("the command", function()
         assert.matches("\n# the key is not that of meter 5566778893445508", select(2, mbus(line .. " --key " .. ("F"):rep(32))))
       end
     end)
+  end)
+
+  it("tells when a record or a wait is lost", function()
+    local code, _, err = on_bus("monitor --duration 1 --record /dev/full", "", (BUS:gsub("alarm = 4", "babbles = 0.2")))
+    assert.same({ 1, "mbus: /dev/full: No space left on device\n" }, { code, err })
+    code = helper.shell(helper.environment() .. "timeout 2 lua5.4 lua/bin/mbus monitor sim: --duration 1e9")
+    assert.equal(124, code) -- ended by timeout's SIGTERM, not by itself or SIGKILL
   end)
 
   it("ends a monitor on a signal, with the record complete", function()

@@ -115,6 +115,8 @@ describe("mbus poll's options", function()
         ["--rotate 1M"] = "--rotate needs --output",
         ["--keep 3 -o " .. folder .. "/x"] = "--keep needs --rotate",
         ["--interval 3"] = "--interval needs --status",
+        ["--rotate 99999999999999999999 -o " .. folder .. "/x"] = "is no size such as 10M",
+        ["--rotate 9999999999G -o " .. folder .. "/x"] = "is no size such as 10M",
         ["--keep 5000 --rotate 1M -o " .. folder .. "/x"] = "'5000' is no whole number from 0 to 1000",
       } do
         local code, out, err = helper.mbus("poll --once " .. arguments .. " " .. config)
@@ -153,6 +155,11 @@ describe("mbus poll", function()
     with_config(CONFIG:format("sim:"):gsub('name = "house"', 'name = "house", disabled = true'), function(config)
       local _, _, err = helper.mbus("poll " .. config .. " --once")
       assert.matches("no binding to poll (disabled: 1 of 1 connections)", err, 1, true)
+    end)
+    with_config(CONFIG:format("sim:"):gsub('name = "house"', 'name = "house", nonsense = 1'), function(config)
+      local _, _, err = helper.mbus("poll " .. config .. " --once --tolerant")
+      assert.matches("connections%[1%]%.nonsense", err) -- why nothing is left
+      assert.matches("no binding to poll", err)
     end)
     with_config("return { connections = {} }", function(config, folder)
       local code, _, err = helper.mbus("poll " .. config .. " --once")
@@ -381,6 +388,15 @@ describe("mbus config", function()
       for index, find in text:gmatch "index = (%d+)[^\n]*\n[^\n]*find = ({[^\n]*})" do
         assert.equal(tonumber(index), readout:find(load("return " .. find)()).index)
       end
+    end)
+  end)
+
+  it("leaves no half a config where there is no room", function()
+    helper.with_folder(function(folder)
+      local code, _, err = helper.shell(("trap '' XFSZ; ulimit -f 4; %s lua5.4 lua/bin/mbus config make sim: -a 10 -o %s/made.lua")
+        :format(helper.environment(), folder))
+      assert.same({ 2, ("mbus: %s/made.lua: File too large\n"):format(folder) }, { code, err })
+      assert.is_nil(io.open(folder .. "/made.lua"))
     end)
   end)
 

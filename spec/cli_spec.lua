@@ -190,6 +190,13 @@ describe("mbus decode", function()
   end)
 end)
 
+describe("mbus decode --replay", function()
+  it("goes without other input", function()
+    local code, out, err = mbus "decode 10 40 0A 4A 17 --replay /dev/null"
+    assert.same({ 2, "", "mbus: --replay goes without other input\n" }, { code, out, err })
+  end)
+end)
+
 describe("mbus read", function()
   it("reads by primary and secondary address, with wildcards", function()
     local code, out, err = mbus "read sim: 10 3189274724232804 8300367FFFFFFFFF"

@@ -75,7 +75,17 @@ describe("encode makes", function()
     is("68 06 06 68 53 01 51 C8 3F 7E 2A 16", encode.select_records(1, { "\xC8\x3F\x7E" }))
     is("68 07 07 68 53 01 51 C8 FF 7F 7E 69 16", encode.select_records(1, "\xC8\xFF\x7F\x7E"))
     is("68 04 04 68 53 03 51 7F 26 16", encode.select_records(3, "all"))
-    is("68 06 06 68 53 01 51 0C 93 0C 50 16", encode.write(1, "\x0C\x93\x0C"))
+    is("68 06 06 68 53 01 51 0C 93 0C 50 16", encode.write(1, "\x0C\x93\x0C")) -- an action, without data
+  end)
+
+  it("nothing of cut records, which would take what is missing from the one behind them", function()
+    local energy = { quantity = "energy", value = 1000, data = "int32" }
+    local function fails(message, ...) assert.matches(message, select(2, pcall(encode.write, 1, ...)), 1, true) end
+    fails("record 1: the telegram ends inside the data of a record", { "\x0C\x13\0", energy })
+    fails("record 1: the telegram ends inside the data of a record", "\x0C\x13")
+    fails("record 2: a reserved DIF", { energy, "\x3F" })
+    fails("record 1 takes all that follows", { "\x0F\1\2", energy })
+    is("68 0C 0C 68 53 01 51 04 03 E8 03 00 00 0F 01 02 A9 16", encode.write(1, { energy, "\x0F\1\2" }))
   end)
 
   it("selections of meters", function()

@@ -4,6 +4,7 @@ local core = require "mbus.core"
 local M = {}
 
 local NO_HEADER = 0x78 -- CI of user data without a header
+local CI_SEND = 0x51
 local MAX = 252
 local ACTIONS = 0x0D -- VIFE 01 to 0D of a master command something else than to take the value (EN 13757-3, object actions)
 
@@ -15,6 +16,14 @@ local function with_data(record, data)
 end
 
 local function reason(message) return (tostring(message):gsub("^.-bad argument #1 to '[^']*' %((.*)%)$", "%1")) end
+
+-- What is missing in a record would be taken from the one behind it.
+local function check_whole(level, i, bytes, is_last)
+  local telegram = #bytes <= MAX and core.telegram(core.long(0x53, 0, CI_SEND, bytes)) -- there, actions may lack data
+  if not telegram then return end
+  if telegram.error then error(("record %d: %s"):format(i, telegram.error.message), level + 1) end
+  if telegram.manufacturer_data and not is_last then error(("record %d takes all that follows"):format(i), level + 1) end
+end
 
 ---The bytes of records. What cannot be a record raises.
 ---@param level integer         of the caller, for `error`
@@ -33,6 +42,8 @@ function M.encode(level, records, data)
       bytes = made
     elseif type(record) ~= "string" then
       error(("record %d: a table, or bytes"):format(i), level + 1)
+    else
+      check_whole(level + 1, i, bytes, i == #records)
     end
     parts[i] = bytes
   end

@@ -1,7 +1,6 @@
 ---mbus alarms: class 1 data of meters.
 local bus_options = require "mbus.cli.bus"
 local console = require "mbus.cli.console"
-local manage = require "mbus.cli.manage"
 
 local M = {}
 
@@ -15,17 +14,29 @@ Examples:
   mbus alarms /dev/ttyUSB0 5 6 7]]
 end
 
+---@return (integer|string)[]? addresses  nil: there are wrong ones, and all are told
+local function parse(texts)
+  local addresses = {}
+  for _, text in ipairs(texts) do
+    local parsed, err = require("mbus.address").parse(text)
+    if parsed then addresses[#addresses + 1] = parsed.text else console.complain(err) end
+  end
+  return #addresses == #texts and addresses or nil
+end
+
 local function sentence(result)
   if not result.alarm then return "no alarm" end
   return result.status and ("alarm %02X"):format(result.status) or "class 1 data"
 end
 
 function M.run(args)
+  local addresses = parse(args.address)
+  if not addresses then return console.USAGE end
   local bus, code = bus_options.open(args)
   if not bus then return code end
   local failed = false
-  for _, address in ipairs(args.address) do
-    local result, err = bus:alarms(manage.address(address))
+  for _, address in ipairs(addresses) do
+    local result, err = bus:alarms(address)
     if result then console.write(("%s: %s\n"):format(address, sentence(result))) else console.complain(err) end
     failed = failed or not result
     console.flush()

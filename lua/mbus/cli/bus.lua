@@ -1,6 +1,7 @@
 ---What the commands share that talk to a bus: options, opening, tracing.
 local console = require "mbus.cli.console"
 local keys = require "mbus.cli.keys"
+local signals = require "mbus.cli.signals"
 local trace = require "mbus.cli.trace"
 
 local M = {}
@@ -51,6 +52,7 @@ function M.open(args)
     console.complain("manual: is for programs that carry the bytes themselves")
     return nil, console.USAGE
   end
+  signals.default()
   local bus, err = require("mbus").open(args.url, options)
   if bus then return bus end
   console.complain(err)

@@ -42,13 +42,14 @@ local function define_make(command)
   command:flag("--secondary", "Search by identification numbers instead of primary addresses.")
   command:option("--range", "Primary addresses to search, as in 1-20,30 (default 0-250)."):argname("<range>")
   command:option("--mask", "Search only identification numbers that match; F is a wildcard."):argname("<mask>")
-  command:option("--name", "Name of the connection (default bus)."):argname("<name>"):default("bus")
+  command:option("--name", "Name of the connection."):argname("<name>"):default("bus")
     :convert(connection_name)
-  command:option("--period", "Milliseconds between two polls (default 300000)."):argname("<ms>"):default("300000")
+  command:option("--period", "Milliseconds between two polls."):argname("<ms>"):default("300000")
     :convert(milliseconds)
   command:epilog [[
-Writes one binding for every record of every meter found, with its unit, index, id and find. How the bus is
-talked to (--timeout, --gap, ...) is taken over, keys are not.
+Writes one binding for every record of every meter found, with its unit, index,
+id and find. How the bus is talked to (--timeout, --gap, ...) is taken over,
+keys are not.
 
 Examples:
   mbus config make /dev/ttyUSB0 --range 1-20 -o house.lua
@@ -181,7 +182,8 @@ local function write_file(path, text)
   ok, message = file:write(text)
   local closed, close_message = file:close()
   if ok and closed then return true end
-  return nil, message or close_message
+  os.remove(path) -- half a config is none
+  return nil, ("%s: %s"):format(path, message or close_message)
 end
 
 local function give(args, text)

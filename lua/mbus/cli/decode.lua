@@ -2,6 +2,7 @@
 local console = require "mbus.cli.console"
 local keys = require "mbus.cli.keys"
 local output = require "mbus.cli.output"
+local signals = require "mbus.cli.signals"
 
 local M = {}
 
@@ -63,9 +64,14 @@ local function replay(args)
 end
 
 function M.run(args)
-  if args.replay then return replay(args) end
+  if args.replay then
+    if #args.input == 0 then return replay(args) end
+    console.complain("--replay goes without other input")
+    return console.USAGE
+  end
   local input = require "mbus.cli.input"
   if #args.input == 0 and console.is_terminal(0) then
+    signals.default()
     io.stderr:write("Telegrams in hex, one a line; Ctrl-D ends. (mbus decode --help tells what else can be decoded.)\n")
   end
   local sources, message = input.sort(#args.input > 0 and args.input or { "-" })

@@ -13,8 +13,9 @@ function M.define(command)
     :choices { "auto", "always", "never" }:default("auto"):argname("<when>")
   keys.define(command)
   command:epilog [[
-Shows where each byte stands, what it is and what it contributes to the value, also of what is damaged or no
-good frame: what of it makes sense, then where it breaks.
+Shows where each byte stands, what it is and what it contributes to the value,
+also of what is damaged or no good frame: what of it makes sense, then where it
+breaks.
 
 Examples:
   mbus explain 68 03 03 68 08 05 70 7D 16

@@ -18,8 +18,8 @@ function M.define_dry_run(command)
   command:flag("--dry-run", "Print the frames that would be sent, and send nothing. Each is taken to be answered.")
 end
 
----"5" is the number 5, everything else is text.
-function M.address(text) return #text < 8 and math.tointeger(tonumber(text)) or text end
+---"5" is the number 5, everything else is text, also what only Lua takes for a number, such as 1e1.
+function M.address(text) return text:find("^%s*%d%d?%d?%s*$") and math.tointeger(tonumber(text)) or text end
 
 local function complain(err)
   console.complain(err)

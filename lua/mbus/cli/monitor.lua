@@ -28,29 +28,34 @@ Examples:
   mbus decode --replay bus.cap]]
 end
 
+-- A capture that is written as it comes; what it loses is told once.
 local function open_record(args, bus)
   if not args.record then return nil end
   local file, message = io.open(args.record, "wb")
   if not file then return nil, message end
+  local self = { lost = false }
+  function self.put(text)
+    local ok, reason = file:write(text)
+    if ok then ok, reason = file:flush() end
+    if not ok and not self.lost then console.complain(("%s: %s"):format(args.record, reason)) end
+    self.lost = self.lost or not ok
+  end
+  function self.close() file:close() end
   local baudrate = bus.transport.baudrate
-  file:write(capture.head { baudrate = baudrate and math.tointeger(baudrate), start = os.date("%Y-%m-%dT%H:%M:%S") })
-  file:flush()
-  return file
+  self.put(capture.head { baudrate = baudrate and math.tointeger(baudrate), start = os.date("%Y-%m-%dT%H:%M:%S") })
+  return self
 end
 
 -- Prints and records until it ends.
-local function listen(search, out, file, start)
+local function listen(search, out, record, start)
   for entry in search do
     entry.time = entry.time - start
-    if file then
-      file:write(capture.line(entry.direction, entry.bytes, entry.time))
-      file:flush()
-    end
+    if record then record.put(capture.line(entry.direction, entry.bytes, entry.time)) end
     out.show(entry)
   end
   out.finish()
   if search.error then console.complain(search.error) end
-  return search.error and console.INCOMPLETE or console.OK
+  return (search.error or record and record.lost) and console.INCOMPLETE or console.OK
 end
 
 local function is_timeless(args) return args.url:find("^sim:") and not args.url:find("clock=real", 1, true) end
@@ -62,19 +67,21 @@ function M.run(args)
   end
   local bus, code = bus_options.open(args)
   if not bus then return code end
-  local file, message = open_record(args, bus)
+  local record, message = open_record(args, bus)
   if message then
+    bus:close()
     console.complain(message)
     return console.USAGE
   end
   local search = bus:monitor { duration = args.duration }
-  local release = signals.watch(function() search:abort() end)
+  -- Where time does not pass, nothing waits and no signal would be seen.
+  local release = is_timeless(args) and function() end or signals.watch(function() search:abort() end)
   local transport = bus.transport
   local start = transport.now and transport:now() or require("mbus.runtime").now()
-  code = listen(search, require("mbus.cli.heard").new(args.format, (keys.parse(args))), file, start)
+  code = listen(search, require("mbus.cli.heard").new(args.format, (keys.parse(args))), record, start)
   release()
   bus:close()
-  if file then file:close() end
+  if record then record.close() end
   return code
 end
 

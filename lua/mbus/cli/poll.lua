@@ -8,10 +8,13 @@ M.summary = "Poll meters as a config file says, for months."
 
 local UNITS = { [""] = 1, k = 1024, m = 1024 * 1024, g = 1024 * 1024 * 1024 }
 
+local LARGEST = 2 ^ 50
+
 local function size(argument)
   local digits, unit = argument:lower():match("^(%d+)([kmg]?)b?$")
-  local bytes = digits and math.tointeger(tonumber(digits)) * UNITS[unit]
-  if not bytes or bytes < 1 then return nil, ("'%s' is no size such as 10M"):format(argument) end
+  local bytes = digits and tonumber(digits) * UNITS[unit]
+  local good = bytes and bytes >= 1 and bytes <= LARGEST and #digits <= 15
+  if not good then return nil, ("'%s' is no size such as 10M"):format(argument) end
   return bytes
 end
 
@@ -39,11 +42,12 @@ function M.define(command)
   command:flag("--status", "Print diagnostics of connections and bindings instead of values.")
   command:option("--interval", "Seconds between two prints of the diagnostics (default 5)."):argname("<s>"):convert(seconds)
   command:flag("--tolerant", "Leave out what is wrong in the config instead of refusing it.")
-  command:option("--log", "Least level of the log on standard error: error, warning (default), info or debug.")
+  command:option("--log", "Least level of the log on standard error: error, warning, info or debug.")
     :choices { "error", "warning", "info", "debug" }:default("warning"):argname("<level>")
   command:epilog [[
-SIGINT and SIGTERM end it with the buses in order, SIGHUP loads the config again and opens the output
-file anew, SIGUSR1 prints the diagnostics on standard error.
+SIGINT and SIGTERM end it with the buses in order, SIGHUP loads the config
+again and opens the output file anew, SIGUSR1 prints the diagnostics on
+standard error.
 
 Examples:
   mbus poll house.lua
@@ -309,7 +313,12 @@ function M.run(args)
   if args.once then
     code, has_work = end_after_once(gateway, function() status = args.status and status_text(gateway, args) end)
   end
-  if not has_work then return console.INCOMPLETE end
+  if not has_work then
+    for _, problem in ipairs(gateway.config.problems) do
+      console.complain(("error: %s: %s"):format(problem.path, problem.message))
+    end
+    return console.INCOMPLETE
+  end
   local function finish()
     if status then to_stdout(status) end
     return lost() and console.INCOMPLETE or code()

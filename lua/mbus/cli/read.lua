@@ -36,8 +36,9 @@ local function progress(interactive, text)
 end
 
 ---@return mbus.Error? err  why the meter is not read, or not to its end
-local function read_one(bus, address, out)
+local function read_one(bus, address, out, clear)
   local readout, err = bus:read(address)
+  clear()
   readout = readout or err.readout
   if readout and #readout.telegrams > 0 then
     out.readout(readout, err)
@@ -54,8 +55,7 @@ local function read_all(bus, addresses, args)
   local good = 0
   for i, address in ipairs(addresses) do
     progress(interactive, ("reading %s (%d of %d) … "):format(address, i, #addresses))
-    local err = read_one(bus, address, out)
-    progress(interactive, "")
+    local err = read_one(bus, address, out, function() progress(interactive, "") end)
     console.flush()
     if err then console.complain(err) else good = good + 1 end
   end

@@ -37,6 +37,7 @@ function M.parse(typed)
   for part in typed:gmatch("[^,]+") do
     local name, value = part:match("^%s*([%a_]+)=(.-)%s*$")
     if not name or not FIELDS[name] then return nil, ("'%s': there is no field '%s' in a record"):format(typed, name or part) end
+    if record[name] ~= nil then return nil, ("'%s': %s stands there twice"):format(typed, name) end
     local checked = FIELDS[name](value)
     if checked == nil then return nil, ("'%s': bad %s '%s'"):format(typed, name, value) end
     record[name] = checked

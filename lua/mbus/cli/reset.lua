@@ -28,8 +28,8 @@ Examples:
 end
 
 local function reset_link(args)
-  local address = math.tointeger(tonumber(args.address))
-  if not address then
+  local address = manage.address(args.address)
+  if not math.type(address) then
     console.complain(("bad address '%s': SND_NKE goes to 0 to 250, 253, 254 or 255"):format(args.address))
     return console.USAGE
   end

@@ -85,6 +85,7 @@ local function write_state(name, state)
   local ok
   ok, message = file:write((require("dkjson").encode(state)))
   if ok then ok, message = file:close() else file:close() end
+  if not ok then message = ("%s: %s"):format(beside, message) end
   if ok then ok, message = os.rename(beside, name) end
   if not ok then os.remove(beside) end
   return ok, message

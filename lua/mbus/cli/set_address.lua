@@ -40,8 +40,8 @@ end
 
 function M.run(args)
   if #args.new == 8 or #args.new == 16 then return secondary(args) end
-  local new = math.tointeger(tonumber(args.new))
-  if new then return primary(args, new) end
+  local new = manage.address(args.new)
+  if math.type(new) then return primary(args, new) end
   console.complain(("bad new address '%s': 0 to 250, or 8 or 16 digits"):format(args.new))
   return console.USAGE
 end

@@ -6,6 +6,14 @@ local M = {}
 local NAMES = { "sigint", "sigterm", "sighup" }
 local SAME = 0.2 -- seconds; timeout(1) signals a program and then its group: what follows so soon is not another wish
 
+---Leaves an interrupt to the system, which ends the program at once. lua5.4 by itself makes an error of it when the wait has
+---ended: late, and with a traceback.
+function M.default()
+  local handle = runtime.luv().new_signal()
+  pcall(handle.start, handle, "sigint", function() end)
+  runtime.close(handle) -- which does not give lua5.4's own handler back
+end
+
 ---@param fn fun()  called at the first signal, out of luv's loop
 ---@return fun() release  what comes after it ends the program, as it did before
 function M.watch(fn)

@@ -148,7 +148,7 @@ function M.values(gateway, width)
     end
   end
   return layout(rows, { [3] = true },
-    { { 7, 20 }, { 2, 16 }, { 1, 10 }, { 7, 10 }, { 3, 12 }, { 2, 8 }, { 7, 5 }, { 1, 5 } }, width)
+    { { 7, 20 }, { 2, 16 }, { 1, 10 }, { 7, 10 }, { 2, 12 }, { 3, 12 }, { 2, 8 }, { 7, 5 }, { 1, 5 } }, width)
 end
 
 local function share(value) return ("%.1f %%"):format(value * 100) end

@@ -89,6 +89,9 @@ local function prepare(level, address, wanted, options)
   local parsed, err = arguments.address_or_all(level + 1, address)
   if not parsed then return nil, err end
   options = options or {}
+  if options.verify and parsed.a == Address.BROADCAST then
+    return nil, Error.new("invalid", "address 255: nobody answers, so that nothing can be verified")
+  end
   return options, parsed, records.encode(level + 1, wanted), options.verify
 end
 
