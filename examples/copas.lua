@@ -17,18 +17,20 @@ if not line then
 end
 line:settimeout(0)
 local bus = mbus.open("manual:", { margin = 0.3, name = arg[1] })
-local ended
+local lost
+
+local function lose(why)
+  lost = why == "closed" and "the gateway closed the connection" or why
+  bus:fail(lost)
+end
 
 -- What comes in, whenever it comes.
 copas.addthread(function()
-  while not ended do
+  while not lost do
     local bytes, err, part = copas.receivePartial(line, 512)
     bytes = bytes or part
     if bytes and bytes ~= "" and bus:wants() ~= "done" then bus:feed(bytes, socket.gettime()) end
-    if err == "closed" then
-      ended = true
-      if bus:wants() ~= "done" then bus:fail("the gateway closed the connection") end
-    end
+    if err and err ~= "timeout" then lose(err) end
   end
 end)
 
@@ -40,7 +42,8 @@ local function read(address)
     local what, argument, err = bus:wants()
     if what == "done" then return argument, err end
     if what == "send" then
-      assert(line:send(argument) == #argument)
+      local _, failure = line:send(argument)
+      if lost or failure then lose(lost or failure) end
     elseif what ~= "drain" then
       copas.step(math.max(0, argument - socket.gettime())) -- until the deadline, or until something has come
     end
@@ -54,6 +57,5 @@ for i = 2, #arg do
   print(arg[i], meter and meter.id or err, meter and #meter .. " records" or "")
   if not meter then missing = missing + 1 end
 end
-ended = true
 line:close()
 os.exit(missing == 0)

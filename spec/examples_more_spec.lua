@@ -122,6 +122,22 @@ describe("the example", function()
     assert.matches("^10\t82969010\t26 records\n3189274724232804\t31892747\t14 records\n99\t[^\n]*no answer", out)
   end)
 
+  it("copas says that the gateway hangs up", function()
+    if missing.copas then return pending("copas is not installed (Debian: lua-copas)") end
+    local rude = [[local server = require "socket".bind("127.0.0.1", 0)
+      print((select(2, server:getsockname())))
+      io.stdout:close()
+      server:accept():close()]]
+    local pipe = assert(io.popen("lua5.4 -e " .. helper.quote(rude)))
+    local address = "127.0.0.1:" .. pipe:read("l")
+    local code, out, err = helper.shell("timeout 20 sh -c " .. helper.quote(lua("copas", address .. " 10 12")))
+    pipe:close()
+    assert.same({ 1, "" }, { code, err })
+    for _, meter in ipairs { "10", "12" } do
+      assert.matches(("%s\t%s: [^\n]*the gateway closed the connection"):format(meter, address), out)
+    end
+  end)
+
   it("cqueues reads two buses at once", function()
     if missing.cqueues then return pending("cqueues is not installed (Debian: lua-cqueues)") end
     assert_runs("cqueues", "10\t82969010\t26 records\n", "12\t82969012\t26 records\n", "meanwhile, other work went on\n$")

@@ -240,42 +240,144 @@ describe("mbus.transport.tcp", function()
     end
   end)
 
-  it("makes a new connection when a gateway that had answered does not any more", function()
+  -- A line with the meters x, y and z, of which those in `alive` answer; a connection that is deaf brings nothing.
+  local alive, deaf
+  local function bus(options)
     there.stop()
-    local deaf = false
+    alive, deaf = { x = true }, {}
     there = gateway(function(client, bytes)
-      if not deaf or client ~= there.clients[1] then client:write("<" .. bytes .. ">") end
+      if alive[bytes] and not deaf[client] then client:write("<" .. bytes .. ">") end
     end)
-    local line <close> = assert(open(there.url, { probe = 0.05 }))
-    line:write "x"
-    assert.equal("<x>", line:read(1))
-    deaf = true
-    line:write "y"
-    assert.equal("", line:read(0.03))
+    return assert(open(there.url, options))
+  end
+
+  local function deafen() deaf[there.clients[#there.clients]] = true end
+
+  local function ask(line, meter)
+    assert.is_true(line:write(meter))
+    return line:read(alive[meter] and not deaf[there.clients[#there.clients]] and 1 or 0.01)
+  end
+
+  -- As if there had been nothing to ask for as long as the probe.
+  local function pause(line) line.asked = line.asked - line.probe end
+
+  it("makes a new connection when a gateway that had answered does not any more", function()
+    local line <close> = bus { probe = 0.3 }
+    assert.equal("<x>", ask(line, "x"))
+    deafen()
+    for _ = 1, 3 do assert.equal("", ask(line, "x")) end
     assert.equal(1, #there.clients)
-    runtime.sleep(0.03)
-    line:write "z"
-    assert.equal("<z>", line:read(1))
+    assert.equal("", line:read(0.3))
+    assert.is_true(line:write "x")
+    assert.equal("<x>", line:read(1))
     assert.equal(2, #there.clients)
   end)
 
-  it("tries that ever more seldom where nobody has anything to say", function()
-    there.stop()
-    there = gateway(function() end)
-    local line <close> = assert(open(there.url, { probe = 0.02 }))
-    local start = runtime.now()
-    repeat
+  it("makes one sooner after a pause, in which the network may have forgotten the connection", function()
+    local line <close> = bus { probe = 0.2 }
+    for round = 1, 3 do
+      assert.equal("<x>", ask(line, "x"))
+      deafen()
+      runtime.sleep(0.21)
+      for _ = 1, 2 do assert.equal("", ask(line, "x")) end
+      assert.equal(round, #there.clients)
       assert.is_true(line:write "x")
-      line:read(0.005)
-    until runtime.now() - start > 0.3
-    assert.is_true(#there.clients >= 2 and #there.clients <= 5, #there.clients)
-    local patient <close> = assert(open(there.url, { probe = 0 }))
-    local before = #there.clients
-    for _ = 1, 5 do
-      patient:write "x"
-      patient:read(0.01)
+      assert.equal("<x>", line:read(1))
+      assert.equal(round + 1, #there.clients)
     end
-    assert.equal(before, #there.clients)
+  end)
+
+  it("notices it with one request a round, too", function()
+    local line <close> = bus()
+    assert.equal("<x>", ask(line, "x"))
+    deafen()
+    for _ = 1, 2 do
+      pause(line)
+      assert.equal("", ask(line, "x"))
+    end
+    pause(line)
+    assert.is_true(line:write "x")
+    assert.equal("<x>", line:read(1))
+  end)
+
+  it("does not take a pause for silence", function()
+    local line <close> = bus { probe = 0.2 }
+    for _ = 1, 3 do
+      assert.equal("<x>", ask(line, "x"))
+      for _ = 1, 3 do assert.equal("", ask(line, "y")) end
+      runtime.sleep(0.21)
+    end
+    assert.equal(1, #there.clients)
+  end)
+
+  it("does not take listening for silence", function()
+    local line <close> = bus { probe = 0.05 }
+    assert.equal("<x>", ask(line, "x"))
+    assert.equal("", line:read(0.06))
+    assert.equal("<x>", ask(line, "x"))
+    assert.equal(1, #there.clients)
+  end)
+
+  it("does not try again what has changed nothing: one meter is dead, whichever", function()
+    for _, order in ipairs { { "y", "x", "z" }, { "x", "y", "z" }, { "x", "z", "y" } } do
+      for _, tries in ipairs { 1, 3 } do
+        local line <close> = bus()
+        alive.z = true
+        for _ = 1, 5 do
+          for _, meter in ipairs(order) do
+            for _ = 1, alive[meter] and 1 or tries do ask(line, meter) end
+          end
+          pause(line)
+        end
+        assert.is_true(#there.clients <= 2, #there.clients)
+      end
+    end
+  end)
+
+  it("does not try it again and again where silence is long in each round", function()
+    local line <close> = bus()
+    for _ = 1, 5 do
+      assert.equal("<x>", ask(line, "x"))
+      ask(line, "y")
+      line.silence = line.silence + 15
+      ask(line, "y")
+    end
+    assert.equal(2, #there.clients)
+  end)
+
+  it("is as alert as before when what was asked in vain is answered", function()
+    local line <close> = bus()
+    for _ = 1, 2 do
+      pause(line)
+      for _ = 1, 3 do ask(line, "y") end
+      assert.equal("<x>", ask(line, "x"))
+    end
+    assert.equal(2, #there.clients)
+    alive.y = true
+    assert.equal("<y>", ask(line, "y"))
+    alive.y = nil
+    for clients = 3, 4 do
+      pause(line)
+      for _ = 1, 3 do ask(line, "y") end
+      assert.equal(clients, #there.clients)
+      assert.equal("<x>", ask(line, "x"))
+      line.doubted = line.doubted - 86401   -- a day later, too
+    end
+  end)
+
+  it("tries that ever more seldom where nobody has anything to say", function()
+    for _, seconds in ipairs { 0, 0.025 } do
+      local line <close> = bus { probe = 0.02 }
+      local start = runtime.now()
+      repeat
+        ask(line, "y")
+        runtime.sleep(seconds)
+      until runtime.now() - start > 0.4
+      assert.is_true(#there.clients >= 2 and #there.clients <= 5, #there.clients)
+    end
+    local patient <close> = bus { probe = 0 }
+    for _ = 1, 5 do ask(patient, "y") end
+    assert.equal(1, #there.clients)
   end)
 
   it("waits within a request for a gateway that is away for a moment", function()

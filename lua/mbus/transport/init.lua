@@ -270,7 +270,8 @@ end
 --- serial, usb, tcp, rfc2217: connect_timeout (within which a gateway must have connected or taken a frame, and how long a
 --- request waits for what was lost to come back; 5), backoff (first pause between attempts; 0.5), backoff_limit (30, ports 10);
 --- tcp, rfc2217: keepalive (silence before the system asks; 30; 0: never), keepalive_interval (10), keepalive_count (3),
---- probe (requests without a byte in answer, where there had been some, until a new connection is tried; 10; 0: never);
+--- probe (how long answers are awaited without a byte until a new connection is tried; after as long a pause two requests in
+--- vain are enough; 10; 0: never);
 --- tcp: banner (what comes so early is a greeting; 0.2);
 --- rfc2217: parity, databits, stopbits, rts, dtr, and negotiation_timeout (3);
 --- not in a URL: delay_ratio (multiplies connect_timeout and negotiation_timeout; 1)

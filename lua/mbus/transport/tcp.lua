@@ -14,7 +14,9 @@ local runtime = require "mbus.runtime"
 local M = {}
 
 local SAID = 64         -- characters of a greeting that are kept for messages
-local PATIENCE = 600    -- seconds that `probe` grows to at most
+local PATIENCE = 120    -- seconds that `probe` grows to at most
+local ENOUGH = 2        -- requests without an answer after a pause: one may have been lost, or one that nobody answers
+local DAY = 86400
 
 ---@class mbus.TcpTransport : mbus.Transport
 ---@field held number  seconds of `margin` that an answer of one byte does not need: what gateways hold back
@@ -106,7 +108,8 @@ function Tcp:connect(deadline)
   self:tune(socket)
   socket:unref()        -- an idle connection keeps no loop running; whoever waits has a timer
   self.socket, self.lost, self.received, self.size = socket, nil, {}, 0
-  self.flooded, self.silent_since, self.alive, self.greeting = network.meter(), nil, false, true
+  self.flooded, self.alive, self.greeting = network.meter(), false, true
+  self.silence, self.unheard, self.asked = 0, nil, runtime.now()
   self:listen()
   local _ <close> = setmetatable({}, { __close = function() self:abandon() end })
   local ok, err = self:greet(deadline)
@@ -163,7 +166,8 @@ function Tcp:accept(bytes, now)
   self.size = self.size + #bytes
   if self.greeting then return end
   self.path:received(#bytes, now)
-  self.silent_since, self.patience, self.alive = nil, nil, true
+  self.silence, self.unheard, self.alive = 0, nil, true
+  if self.path.request == self.futile then self.futile, self.patience = nil, nil end
   self.backoff:worked()
 end
 
@@ -214,16 +218,28 @@ function Tcp:send(bytes)
   end)
 end
 
--- The other side may have gone without a word. A meter that is silent looks the same, so a new connection is tried
--- seldom, and more seldom each time that it changes nothing.
+-- The other side may have gone without a word: while answers are awaited, or in a pause, after which two requests tell. A
+-- meter that is silent looks the same. So each new connection makes us more patient, and a pause no longer counts, until
+-- what was asked in vain is answered, or for a day.
 function Tcp:doubt()
-  if not self.socket or self.probe == 0 or not self.silent_since then return end
-  local silence = runtime.now() - self.silent_since
+  if not self.socket or self.probe == 0 then return end
+  if self.futile and runtime.now() - self.doubted > DAY then self.futile, self.patience = nil, nil end
   local patience = self.patience or self.probe
-  if silence < patience then return end
-  self.patience = math.min(PATIENCE, patience * 2)
+  local lost_in_pause = not self.futile and (self.unheard or 0) >= ENOUGH
+  if self.silence < patience and not lost_in_pause then return end
+  self.patience = math.max(patience, math.min(PATIENCE, patience * 2))
+  self.futile, self.doubted = self.path.request, runtime.now()
   self.alive = true -- it connects: no reason to wait before the next attempt
-  self:disconnect(Error.new("closed", ("no byte came for %.0f s: connection given up"):format(silence), { bus = self.name }))
+  self:disconnect(Error.new("closed", ("no byte came for %.1f s: connection given up"):format(self.silence), { bus = self.name }))
+end
+
+-- A request has gone out.
+function Tcp:expect(bytes)
+  local now = runtime.now()
+  self.path:sent(bytes, now)
+  if now - self.asked >= self.probe then self.unheard = self.unheard or 0 end
+  if self.unheard then self.unheard = self.unheard + 1 end
+  self.asked = now
 end
 
 -- Margin and the part of it that is held back follow what was measured, unless the user has said it.
@@ -247,10 +263,8 @@ function Tcp:write(bytes)
     if not self.closed then self:disconnect(network.error(self.name, code)) end
     return nil, self.lost
   end
-  local now = runtime.now()
-  self.path:sent(bytes, now)
+  self:expect(bytes)
   self:learn()
-  self.silent_since = self.silent_since or now
   return true
 end
 
@@ -259,12 +273,14 @@ end
 ---@return string? bytes   "" when nothing came
 ---@return mbus.Error? err closed noise
 function Tcp:read(seconds, deadline)
+  local start = deadline and deadline - seconds or runtime.now()
   if self.size == 0 and self.socket then
-    if seconds > 0 then self.news:wait(deadline or runtime.now() + seconds) else runtime.poll() end
+    if seconds > 0 then self.news:wait(deadline or start + seconds) else runtime.poll() end
   end
   if self.closed then return nil, self.lost end
   if self.size > 0 then return self:take() end
   if not self.socket then return nil, self.lost end
+  if self.path.open then self.silence = self.silence + runtime.now() - start end
   return ""
 end
 
