@@ -397,9 +397,17 @@ local function needs_transport(bus, level)
   if not bus.transport then error("this bus is driven by hand: use begin, wants and feed", level + 1) end
 end
 
+local OPEN = "a scan or monitor of this bus is open: end its loop, or close it (`local scan <close> = bus:scan {...}` does)"
+
+-- Of a search that was left, and not closed, nobody else would ever give the bus back.
+local function is_left(search)
+  return search and (search.thread == coroutine.running() or coroutine.status(search.thread) == "dead")
+end
+
 -- Waits for its turn; true if the bus is ours now.
 local function enter(bus)
   local common = bus.common
+  if is_left(common.search) then error(OPEN, 3) end
   common.lock = common.lock or require("mbus.runtime").lock()
   bus.lock = common.lock
   if not bus.lock:acquire(bus) then return false end
@@ -447,12 +455,17 @@ end
 
 ---A procedure that finds one thing after another, as an iterator.
 ---
----    local scan <close> = bus:scan()              -- the bus is put in order also where the loop is left
+---    for meter in bus:scan() do ... end           -- the bus is put in order also where the loop is left
+---    local scan <close> = bus:scan()              -- so it is here, at the end of the block
 ---    for meter in scan do ... end
 ---    if scan.error then print(scan.error) end     -- it did not come to its end
+---
+---The bus is busy from the first step to the end or `close`: another request of the same coroutine is an error meanwhile,
+---those of other coroutines wait.
 ---@class mbus.Search
 ---@field error? mbus.Error
 ---@field result any  what the procedure returned at its end
+---@field package thread? thread  that has asked for the next last
 local Search = {}
 Search.__index = Search
 
@@ -463,7 +476,7 @@ local function leave(search)
     search.left = true
     return
   end
-  search.left = true
+  search.left, search.bus.common.search = true, nil
   local _ <close> = search.bus.lock
   engine:abort()
   while engine:wants() ~= "done" do drive(search.bus, engine, {}) end
@@ -492,6 +505,7 @@ function Search:__call()
     set_out(bus)
     self.engine = start(bus, self.options, table.unpack(self.arguments, 1, self.arguments.n))
   end
+  self.thread, bus.common.search = coroutine.running(), self
   local ok, what, found, err = pcall(drive, bus, self.engine, self.options, "found")
   if ok and what == "event" then return found end
   leave(self)

@@ -79,6 +79,60 @@ local function check_primary(description, message)
   assert.equal(0, done.sim.statistics.overlaps, message)
 end
 
+-- Meters that answer late, and some that are mute or two at one address; perhaps the scan is interrupted.
+local function late_bus(random)
+  local list = {}
+  for i = 1, random:between(1, 7) // 1 | 0 do
+    list[i] = scans.meter(IDS.random(random), { address = random:between(0, 9) // 1 | 0,
+      delay = pick(random, { 0.03, 0.06, 0.15 }), late = pick(random, { false, random:between(0.001, 0.7) }) or nil,
+      telegrams = random:number() < 0.15 and {} or nil })
+  end
+  return { meters = list, converter = { echo = random:number() < 0.3, collision = pick(random, { "superpose", "break" }) } }
+end
+
+-- Scans, and goes on from its state where it was interrupted.
+local function scan_in_parts(description, options, parts)
+  local sim = assert(mbus.simulator.new(description))
+  local sent = 0
+  local search, found
+  local bus <close> = assert(mbus.open(sim, { trace = function(direction)
+    sent = direction == "SEND" and sent + 1 or sent
+    if sent == parts[1] then search:abort() end
+    assert.is_true(sent < 1000)
+  end }))
+  function options.save(state) options.resume = state end
+  repeat
+    local last = #parts == 0
+    search, found, sent = assert(bus:scan(options)), {}, 0
+    for meter in search do found[#found + 1] = meter end
+    assert.is_nil(search.error)
+    table.remove(parts, 1)
+  until last
+  return found, sim
+end
+
+local function check_late(seed)
+  local random = Random.new(seed * 104729)
+  local description = late_bus(random)
+  local options = { range = "0-13", probe = pick(random, { "nke", "req", "both" }), retries = pick(random, { 0, 0, 1, 2 }) }
+  local parts = pick(random, { {}, { random:between(1, 30) // 1 | 0, random:between(1, 30) // 1 | 0 } })
+  local found, sim = scan_in_parts(description, options, parts)
+  local at = {}
+  for _, meter in ipairs(sim.meters) do
+    at[meter.address] = at[meter.address] or { ids = {}, count = 0, mute = false }
+    local here = at[meter.address]
+    here.ids[meter.id], here.count = true, here.count + 1
+    here.mute = here.mute or #meter.description.telegrams == 0
+  end
+  for _, meter in ipairs(found) do
+    local here, message = at[meter.address], ("seed %d: %d"):format(seed, meter.address)
+    assert.is_table(here, message .. ": nobody is there")
+    if meter.collision then assert.is_true(here.count > 1, message .. ": no collision") end
+    if meter.error then assert.is_true(here.mute, message .. ": nobody is mute") end
+    if meter.id then assert.is_true(here.ids[meter.id], message .. ": somebody else") end
+  end
+end
+
 describe("scans of random buses", function()
   it("find by secondary address what is there, or say that something is missing", function()
     for seed = 1, SEEDS do check_secondary(random_bus(seed)) end
@@ -86,6 +140,10 @@ describe("scans of random buses", function()
 
   it("find by primary address what is there", function()
     for seed = 1, SEEDS do check_primary(random_bus(seed)) end
+  end)
+
+  it("find by primary address nobody who is not there, however late answers are", function()
+    for seed = 1, SEEDS do check_late(seed) end
   end)
 
   it("come to an end on a line of noise", function()

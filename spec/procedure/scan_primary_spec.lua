@@ -138,6 +138,43 @@ describe("a primary scan", function()
     assert.is_true(done.result.complete)
   end)
 
+  it("takes a late answer neither for one of the address that is asked next nor for a collision there", function()
+    for _, probe in ipairs { "nke", "req", "both" } do
+      for _, late in ipairs { 0.03, 0.1, 0.15 } do
+        for name, next_one in pairs { nobody = {}, meter = { at(6) }, mute = { at(6, { telegrams = {} }) } } do
+          local message = ("%s, %g s late, then %s"):format(probe, late, name)
+          local done = scan({ at(5, { late = late }), next_one[1] }, { probe = probe, range = "4-8" })
+          assert.equal("00000005", done.by_address[5] and done.by_address[5].id, message)
+          if name == "nobody" then assert.is_nil(done.by_address[6], message) end
+          if name == "meter" then assert.equal("00000006", done.by_address[6] and done.by_address[6].id, message) end
+          if name == "mute" then assert.is_not_nil(done.by_address[6].error, message) end
+          assert.same({}, done.result.collisions, message)
+          assert.equal(name == "nobody" and 1 or 2, done.result.found, message)
+          assert.matches("longer margin", done.result.remarks[1], message)
+        end
+      end
+    end
+  end)
+
+  it("finds all where all answer late", function()
+    local meters = {}
+    for i = 1, 9 do meters[i] = at(i, { late = 0.12 }) end
+    for _, probe in ipairs { "nke", "req", "both" } do
+      local done = scan(meters, { probe = probe })
+      assert.equal("1 2 3 4 5 6 7 8 9", table.concat(scans.addresses(done), " "), probe)
+      assert.equal(9, done.result.found, probe)
+      for _, meter in ipairs(done.meters) do assert.is_nil(meter.error, probe) end
+    end
+  end)
+
+  it("asks with a longer window what was odd alone, and that at one line speed alone", function()
+    local meters = { at(4, { telegrams = {} }), at(5), at(5, { id = "12345678", delay = 0.1 }), at(8) }
+    local done = scan(meters, { baud = { 2400, 9600 }, range = "0-100" })
+    assert.same({ false, 2, { 5 }, {} }, { done.result.complete, done.result.found, done.result.collisions, done.result.remarks })
+    local windows = 101 * (0.215 + 0.0913)
+    assert.is_true(done.seconds < windows + 16, done.seconds)
+  end)
+
   it("reads the meters on the way", function()
     local two = { { records = scans.records(2) }, { records = scans.records(3) } }
     local done = scan({ at(4), at(5, { telegrams = two }) }, { read = true })
@@ -152,6 +189,26 @@ describe("a primary scan", function()
     assert.same({ "4", "5", "6" }, scans.addresses(done))
     assert.same({ 300, 2400, 9600 }, { done.by_address[5].baudrate, done.by_address[4].baudrate, done.by_address[6].baudrate })
     assert.equal(2400, done.sim.baudrate)
+  end)
+
+  it("does not take what is at one address at different line speeds for one and the same", function()
+    local function kinds(meters)
+      local done, list = scan(meters, { baud = { 2400, 9600 }, range = "4-6" }), {}
+      for i, meter in ipairs(done.meters) do
+        local what = meter.collision and "collision" or meter.error and "mute" or meter.id
+        list[i] = ("%d %d %s"):format(meter.address, meter.baudrate, what)
+      end
+      return list, done.result
+    end
+    local mute, one = at(5, { telegrams = {} }), at(5, { baudrate = 9600, delay = 0.03 })
+    local other = at(5, { baudrate = 9600, delay = 0.06, id = "12345678" })
+    local list, result = kinds { mute, one, other }
+    assert.same({ "5 2400 mute", "5 9600 collision" }, list)
+    assert.same({ false, { 5 } }, { result.complete, result.collisions })
+    list, result = kinds { mute, at(5, { telegrams = {}, baudrate = 9600 }) }
+    assert.same({ "5 2400 mute", "5 9600 mute" }, list)
+    assert.equal(2, result.found)
+    assert.same({ "5 2400 mute", "5 9600 00000005" }, (kinds { mute, one }))
   end)
 
   it("says so where the line speed cannot be changed", function()

@@ -79,6 +79,31 @@ describe("an interrupted scan", function()
     end
   end)
 
+  it("does not forget that answers may have been late", function()
+    local late = { meters = { scans.meter("31892747", { address = 2 }), scans.meter("31892749", { address = 4, late = 0.06 }) } }
+    for _, probe in ipairs { "nke", "req" } do
+      local options = { range = "0-9", probe = probe }
+      local whole = scan_some(late, options)
+      assert.same({ "2 31892747", "4 31892749" }, identities(whole.found))
+      for limit = 1, #whole.sent - 1 do
+        local part = scan_some(late, options, limit)
+        local second = scan_some(late, { range = "0-9", probe = probe, resume = part.state })
+        assert.same(identities(whole.found), identities(second.found), probe .. " " .. limit)
+        assert.same(whole.result.remarks, second.result.remarks, probe .. " " .. limit)
+      end
+    end
+  end)
+
+  it("comes to its end however often it is interrupted", function()
+    local part, count = {}, 0
+    repeat
+      part = scan_some("house", { range = "0-20", resume = part.state }, 9)
+      count = count + 1
+      assert.is_true(count < 30)
+    until part.result.complete or part.state.finished
+    assert.same({ "0 collision", "10 82969010", "12 82969012", "15 82969015", "17 82969017" }, identities(part.found))
+  end)
+
   it("refuses the state of another scan, and what is none", function()
     local part = scan_some("house", KINDS.secondary, 9)
     local holed = scan_some("house", KINDS.secondary, 9).state
@@ -121,6 +146,48 @@ describe("an interrupted scan", function()
       if meter.id then break end
     end
     assert.is_false(selected(sim))
+    assert.equal("82969010", bus:read(10).id)
+  end)
+
+  it("keeps its bus until it is closed: whoever has left its loop is told so at once, and does not wait for ever", function()
+    local function try()
+      local bus <close> = assert(mbus.open "sim:")
+      local search = bus:scan { range = "10-20" }
+      assert.equal(10, search().address)
+      local ok, err = pcall(bus.read, bus, 10)
+      assert.is_false(ok)
+      assert.matches("scan or monitor of this bus is open: end its loop, or close it", err)
+      local ended = pcall(bus:scan { range = "10" })
+      assert.is_false(ended)
+      assert.equal(12, search().address) -- it is as it was
+      search:close()
+      assert.equal("82969010", bus:read(10).id)
+      for meter in bus:scan { range = "10-20" } do
+        if meter.id then break end
+      end
+      assert.equal("82969010", bus:read(10).id)
+    end
+    try()
+    local done
+    mbus.spawn(function()
+      try()
+      done = true
+    end)
+    mbus.run()
+    assert.is_true(done)
+  end)
+
+  it("keeps its bus no longer than whoever goes through it can go on", function()
+    local bus <close> = assert(mbus.open "sim:")
+    local search
+    local thread = mbus.spawn(function()
+      search = bus:scan { range = "10-20" }
+      search()
+    end)
+    assert.equal("dead", coroutine.status(thread))
+    assert.matches("a scan or monitor of this bus is open", select(2, pcall(bus.read, bus, 10)))
+    assert.equal(12, search().address) -- it goes on with somebody else
+    search:close()
     assert.equal("82969010", bus:read(10).id)
   end)
 

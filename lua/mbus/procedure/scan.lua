@@ -77,6 +77,7 @@ local STOP = {}
 ---@field state table      survives an interruption, see `save`
 ---@field window number    answer window
 ---@field late_by number   what late answers have added to it
+---@field odd? table<integer, { seen: string?, answers: integer }>  what was heard of primary addresses that is not clear yet
 local Scan = {}
 Scan.__index = Scan
 
@@ -133,6 +134,7 @@ local LATE_STEP, LATE_MOST = 0.25, 2.0 -- seconds
 ---A late answer was heard: one is a reason to look again, from the second on the window is too short.
 function Scan:late()
   self.late_answers = self.late_answers + 1
+  self:remark("answers came after the answer window: with a longer margin there may be more")
   if self.late_answers > 1 then self.late_by = math.min(self.late_by + LATE_STEP, LATE_MOST) end
 end
 
@@ -192,18 +194,21 @@ local function note(scan, meter)
   end
 end
 
--- What two findings of one meter have in common, at two line speeds or by two masks.
+-- What two findings of one meter have in common, at two line speeds or by two masks. Who has not told who he is may be
+-- another one at another speed.
 local function identity(meter)
-  return ("%s %s %s"):format(meter.address, meter.secondary_address or "", meter.fabrication or "")
+  local who = meter.secondary_address
+  if not who then who = ("%s %s %s"):format(meter.id or meter.baudrate, meter.collision, meter.error ~= nil) end
+  return ("%s %s %s"):format(meter.address, who, meter.fabrication or "")
 end
 
 ---Tells of a meter, once.
 ---@param meter mbus.FoundMeter
 function Scan:tell(meter)
+  meter.baudrate = meter.baudrate or self.link.settings.baudrate
   local key = identity(meter)
   if self.known[key] then return end
   self.known[key] = true
-  meter.baudrate = meter.baudrate or self.link.settings.baudrate
   note(self, meter)
   table.insert(self.state.found, plain(meter))
   self:save()
@@ -266,9 +271,6 @@ end
 
 local function result_of(scan)
   local expected = scan.options.expect
-  if scan.late_answers > 0 then
-    scan:remark("answers came after the answer window: with a longer margin there may be more")
-  end
   -- How many there are is known at the end alone: a scan that goes on must not read it in its state.
   local unaccounted, remarks = scan.state.unaccounted, table.move(scan.state.remarks, 1, #scan.state.remarks, 1, {})
   if expected and #scan.found < expected then
@@ -443,6 +445,7 @@ end
 local function is_meter(value)
   return type(value) == "table" and (is_primary(value.address) or is_mask(value.address)) and is_error(value.error)
     and (value.secondary_address == nil or is_mask(value.secondary_address)) and (value.id == nil or is_text(value.id))
+    and (value.baudrate == nil or type(value.baudrate) == "number")
 end
 
 -- Whether a mask can be split there.

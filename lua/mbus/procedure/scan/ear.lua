@@ -17,6 +17,8 @@ local HARMLESS = 2 -- bytes 00 or FF that converters put around an answer when t
 ---@field events table[]    frames and noise in order, our own echo removed
 ---@field errors integer    characters with parity or framing errors, and breaks
 ---@field early boolean     something came while our frame was still going out: the late answer to an earlier one
+---@field stray boolean     something came before that, while nobody listened
+---@field overdue boolean   an answer began after the window that the settings give
 
 -- Noise that comes piece by piece is one event.
 local function add(heard, events, time)
@@ -35,6 +37,7 @@ local function hear(link, heard, bytes, errors)
   heard.errors = heard.errors + (errors == true and 1 or errors or 0)
   add(heard, heard.deframer:feed(bytes), link:now())
   if link:now() < heard.ends then heard.before = heard.before + #bytes end
+  if link:now() <= heard.ends + link.settings.timeout then heard.within = heard.within + #bytes end
   heard.last = link:now()
 end
 
@@ -63,15 +66,27 @@ local function without_echo(link, heard, sent)
   local first = heard.events[1]
   if first and first.bytes == sent then
     table.remove(heard.events, 1)
-    heard.before = heard.before - #sent
+    heard.before, heard.within = heard.before - #sent, heard.within - #sent
     link:trace("ECHO", sent, first.time)
   end
   heard.early = heard.before > 0
 end
 
+---How many whole answers there were.
+---@param heard mbus.scan.Heard
+---@return integer
+function M.answers(heard)
+  local count = 0
+  for _, event in ipairs(heard.events) do
+    if event.kind == "frame" then count = count + 1 end
+  end
+  return count
+end
+
 local function finish(link, heard, sent)
   add(heard, heard.deframer:flush(), heard.last)
   without_echo(link, heard, sent)
+  heard.overdue = heard.within == 0 and M.answers(heard) > 0
   for _, event in ipairs(heard.events) do
     link:trace(event.kind == "frame" and "RECV" or "NOISE", event.bytes, event.time)
   end
@@ -87,11 +102,12 @@ function M.ask(link, bytes, window)
   local quiet, err = link:settle()
   if quiet == nil then return nil, err end
   if not quiet then return nil, Error.new("noise", "the line does not become quiet") end
+  local stray = link.unasked ~= ""
   local ends
   ends, err = link:send(bytes)
   if not ends then return nil, err end
   local heard = { events = {}, errors = 0, deframer = core.deframer(), ends = ends, close = ends + window,
-    before = 0, decoding = link:decoding() }
+    before = 0, within = 0, stray = stray, decoding = link:decoding() }
   heard.limit = heard.close + link:airtime(FRAME_MAX) + link.settings.gap
   repeat
     local came, errors = link:receive(deadline(link, heard))
