@@ -3,6 +3,7 @@
 local core = require "mbus.core"
 local dkjson = require "dkjson"
 local mbus = require "mbus"
+local Random = require "mbus.simulator.random"
 local by_hand = require "spec.procedure.by_hand"
 
 local BROADCAST, SELECTED = 0xFF, 0xFD
@@ -29,16 +30,19 @@ local function listening(bus, note)
   return { wants = wants, feed = feed }
 end
 
+-- What a state file does to a state.
+local function stored(state) return assert(dkjson.decode((dkjson.encode(state)))) end
+
 ---Scans to the end, or until so many frames are sent.
 ---@param answer fun(frame: table): string|table|nil
 ---@param options table
 ---@param limit? integer
 ---@return table done  result, found, state, sent (frames)
 local function scan(answer, options, limit)
-  local bus, done = assert(mbus.open "manual:"), { found = {}, sent = {} }
+  local bus, done, last = assert(mbus.open "manual:"), { found = {}, sent = {} }, nil
   assert(bus:begin("scan", options))
   local function note(name, value)
-    if name == "save" then done.state = assert(dkjson.decode((dkjson.encode(value)))) end
+    if name == "save" then last = limit and stored(value) or value end
     if name ~= "found" then return end
     local kind = value.collision and " collision" or value.error and " " .. value.error.kind or ""
     table.insert(done.found, value.address .. kind)
@@ -50,6 +54,7 @@ local function scan(answer, options, limit)
     return answer(frame)
   end)
   table.sort(done.found)
+  done.state = last and stored(last)
   return done
 end
 
@@ -145,6 +150,7 @@ describe("a secondary scan", function()
     assert.is_false(done.result.complete)
     assert.equal(0, done.result.found)
     assert.matches("given up", table.concat(done.result.remarks, "\n"))
+    assert.same({ ("F"):rep(16) }, done.result.unaccounted)
     assert.is_true(selections <= 2500, selections)
   end)
 
@@ -213,6 +219,67 @@ local function street(addresses, spoil, data)
     return address and (data and data[address] or answer_of(address)) or nil
   end
 end
+
+-- Does what was found, or reported, hold each of these addresses?
+local function is_accounted(done, address)
+  for _, found in ipairs(done.found) do
+    if is_meant(found:sub(1, 16), address) then return true end
+  end
+  for _, mask in ipairs(done.result.unaccounted) do
+    if is_meant(mask, address) then return true end
+  end
+  return false
+end
+
+describe("equal identification numbers", function()
+  it("are a collision where meters do not look at what else a selection holds", function()
+    for at = 9, 17, 8 do -- manufacturer, version and medium; the fabrication number
+      local mine = { "1234567824232804", "1234567824232804", "2234567824232804", "2234567924232804" }
+      local answer, selections = street(mine), 0
+      local done = scan(function(frame)
+        if kind_of(frame) ~= "select" then return answer(frame) end
+        selections = selections + 1
+        return answer(at == 9 and { type = "long", data = frame.data:sub(1, 4) .. ("\xFF"):rep(4) } or frame)
+      end, { secondary = true })
+      local address = at == 9 and "12345678FFFFFFFF" or "1234567824232804"
+      assert.same({ address .. " collision", "2234567824232804", "2234567924232804" }, done.found)
+      assert.same({}, done.result.unaccounted)
+      assert.is_true(selections < 1200, selections)
+    end
+  end)
+
+  it("do not end the search where they cannot be followed", function()
+    local random = Random.new(1)
+    local mine = { "1234567824232804", "1234567824232804", "2234567924232804", "2234567724232804" }
+    local done = scan(street(mine, function(mask)
+      return mask:find "^12345678" and random:number() < 0.5 and COLLISION or nil
+    end), { secondary = true })
+    assert.same({ "2234567724232804", "2234567924232804" }, done.found)
+    assert.same({ "12345678FFFFFFFF" }, done.result.unaccounted)
+    assert.same({}, done.result.remarks)
+  end)
+end)
+
+describe("a secondary scan of a noisy line", function()
+  local MINE = { "1234561124232804", "1234561224232804", "1234561224232804", "9934561224232804" }
+
+  it("ends, invents nothing, and reports what it has not found", function()
+    for _, noise in ipairs { { ACK }, { COLLISION }, { ACK, COLLISION } } do
+      for _, likely in ipairs { 0.05, 0.2, 0.5, 0.8, 0.97 } do
+        local random, selections = Random.new(likely * 100 // 1 | 0), 0
+        local done = scan(street(MINE, function()
+          selections = selections + 1
+          return random:number() < likely and noise[1 + random:number() * #noise // 1 | 0] or nil
+        end), { secondary = true })
+        local message = ("%d kinds of noise, %g"):format(#noise, likely)
+        assert.is_nil(done.err)
+        assert.is_true(selections < 4 * 2500, message)
+        for _, found in ipairs(done.found) do assert.matches("^[19][29]345612?.24232804", found, message) end
+        for _, address in ipairs(MINE) do assert.is_true(is_accounted(done, address), message) end
+      end
+    end
+  end)
+end)
 
 describe("masks that are asked together", function()
   -- Two by two alike in their last digit. Of the last but one, 1 is that of two meters, 2 and 3 that of one.

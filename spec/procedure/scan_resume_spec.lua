@@ -104,13 +104,33 @@ describe("an interrupted scan", function()
     assert.same({ "0 collision", "10 82969010", "12 82969012", "15 82969015", "17 82969017" }, identities(part.found))
   end)
 
+  it("keeps what an earlier line speed has left unaccounted", function()
+    local function bus()
+      local list = scans.meters({ "11111111", "22222222" }, { baudrate = 9600, fcb_before_selection = true })
+      return { meters = { scans.meter("1234567F", { baudrate = 2400 }), scans.meter("1234568F", { baudrate = 2400 }),
+        table.unpack(list) } }
+    end
+    local options = { secondary = true, baud = { 2400, 9600 } }
+    local whole = scan_some(bus(), options)
+    assert.same({ "FFFFFFFFFFFFFFFF" }, whole.result.unaccounted)
+    for limit = 1, #whole.sent do
+      local part = scan_some(bus(), options, limit)
+      local rest = scan_some(bus(), { secondary = true, baud = { 2400, 9600 }, resume = part.state })
+      assert.same({ "FFFFFFFFFFFFFFFF" }, rest.result.unaccounted, limit)
+      assert.same(identities(whole.found), identities(rest.found), limit)
+    end
+  end)
+
   it("refuses the state of another scan, and what is none", function()
     local part = scan_some("house", KINDS.secondary, 9)
     local holed = scan_some("house", KINDS.secondary, 9).state
     holed.untrusted = { ("F"):rep(16), [3] = ("F"):rep(16) }
+    local unsettled = scan_some("house", KINDS.secondary, 9).state
+    unsettled.settled = 1
     local bus <close> = assert(mbus.open "sim:")
     for _, options in ipairs { { resume = part.state }, { secondary = true, mask = "31FFFFFF", resume = part.state },
-      { resume = {} }, { resume = { version = 99 } }, { secondary = true, resume = holed } } do
+      { resume = {} }, { resume = { version = 99 } }, { secondary = true, resume = holed },
+      { secondary = true, resume = unsettled } } do
       local none, err = bus:scan(options)
       assert.is_nil(none)
       assert.equal("invalid", err.kind)

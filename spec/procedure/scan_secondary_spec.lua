@@ -108,6 +108,13 @@ describe("a secondary scan", function()
     end
   end)
 
+  it("finds meters that acknowledge a repeated selection unseen, though that looks like silence", function()
+    local list = meters({ "82969004", "82969009", "82969008" }, { delay = 0.044, fcb_before_selection = true })
+    local done = scan { meters = list, converter = { collision = "break", damaged = "drop" } }
+    assert.same(scans.secondary_addresses(done.sim), scans.addresses(done))
+    assert.matches("collisions look like silence", done.result.remarks[1])
+  end)
+
   it("searches under a mask alone", function()
     local ids = { "31892747", "31892749", "82969010", "12345678" }
     for mask, count in pairs { ["31FFFFFF"] = 2, ["3189274F"] = 2, ["FFFFFFF8"] = 1, ["82969010"] = 1, ["99FFFFFF"] = 0,
@@ -192,6 +199,21 @@ describe("a secondary scan", function()
     end)())
   end)
 
+  it("tells of each pair of equal addresses, however many there are", function()
+    for _, retries in ipairs { 0, 2 } do
+      local ids, pairs_ = { "66666665", "66666655" }, {}
+      for digit = 1, 5 do
+        local id = tostring(digit):rep(8)
+        ids[#ids + 1], ids[#ids + 2], pairs_[digit] = id, id, id .. "2D2C0104"
+      end
+      local done = scan({ meters = meters(ids) }, { retries = retries })
+      table.sort(done.result.collisions)
+      assert.same(pairs_, done.result.collisions)
+      assert.same({ "666666552D2C0104", "666666652D2C0104" }, scans.addresses(done))
+      assert.same({ {}, {} }, { done.result.unaccounted, done.result.remarks })
+    end
+  end)
+
   it("is not misled by habits", function()
     local ids = { "31892747", "31892749", "82969010", "82969017", "83003677", "12345677" }
     for i, habit in ipairs { { needs_nke = true }, { ignores_nke = true }, { short_ack = true }, { ignores_fcb = true },
@@ -224,6 +246,15 @@ describe("a secondary scan", function()
       end
     end
     finds_all(scan({ meters = { meter("12345671", { late = 0.3 }), meter "22345678" } }, { margin = 0.35 }))
+  end)
+
+  it("does not take a meter for the only one while another one answers late", function()
+    for _, case in ipairs { { 9600, 0.02, true }, { 2400, 0.54, false }, { 2400, 0.55, false } } do
+      local late = meter("12345672", { late = case[2], fcb_before_selection = case[3] })
+      local done = scan { baudrate = case[1], converter = { damaged = "drop" },
+        meters = { meter("12345671", { fcb_before_selection = case[3] }), late } }
+      assert.is_false(done.result.complete and done.result.found < 2, case[2])
+    end
   end)
 
   it("takes little notice of single flipped bits", function()
@@ -296,6 +327,28 @@ describe("a secondary scan", function()
     finds_all(done)
     assert.equal(300, done.by_address["123456782D2C0104"].baudrate)
     assert.equal(2400, done.sim.baudrate)
+  end)
+
+  it("keeps what an earlier line speed has left unaccounted", function()
+    local hidden = meters({ "1234567F", "1234568F" }, { baudrate = 2400 }) -- F cannot be searched for
+    local wary = meters({ "11111111", "22222222", "33333331" }, { baudrate = 9600, fcb_before_selection = true })
+    local usual = meters({ "11111111", "22222222" }, { baudrate = 9600 })
+    for name, others in pairs { wary = wary, usual = usual } do
+      for _, expect in ipairs { false, 5 } do
+        local all = table.move(others, 1, #others, 3, { hidden[1], hidden[2] })
+        local done = scan({ meters = all }, { baud = { 2400, 9600 }, expect = expect or nil })
+        assert.same({ "FFFFFFFFFFFFFFFF" }, done.result.unaccounted, name)
+        assert.equal(#others, done.result.found, name)
+      end
+    end
+  end)
+
+  it("does not ask for meters of another line speed to see whether collisions show", function()
+    local two = meters({ "11111111", "22222222" }, { baudrate = 2400 })
+    local hidden = meters({ "1234567F", "1234568F" }, { baudrate = 9600, medium = 7 })
+    local done = scan({ meters = { two[1], two[2], hidden[1], hidden[2] } }, { baud = { 2400, 9600 } })
+    assert.same({ "FFFFFFFFFFFFFFFF" }, done.result.unaccounted)
+    assert.same({}, done.result.remarks)
   end)
 
   it("tells how far it is", function()

@@ -467,6 +467,7 @@ local function is_state(plan, state)
     and is_whole(state.next) and state.next ~= 0
     and all(state.nodes, is_node) and is_list(state.found, is_meter) and is_list(state.doubtful, place)
     and is_list(state.untrusted, place) and is_list(state.unaccounted, is_text) and is_list(state.remarks, is_text)
+    and is_whole(state.settled) and (state.settled or 0) <= #state.unaccounted
 end
 
 local function check_resume(plan, state)

@@ -121,6 +121,21 @@ function M.selection(mask, c)
   return request.select(mask:sub(1, 16), c, record)
 end
 
+---A list of masks with one more. From `first` on none of them lies within another one.
+---@param masks string[]
+---@param mask string
+---@param first integer
+---@return string[]
+function M.join(masks, mask, first)
+  local joined = table.move(masks, 1, first - 1, 1, {})
+  for i = first, #masks do
+    if Address.matches(masks[i], mask) then return masks end
+    if not Address.matches(mask, masks[i]) then joined[#joined + 1] = masks[i] end
+  end
+  joined[#joined + 1] = mask
+  return joined
+end
+
 ---The mask that fixes what two meters have in common.
 ---@param one string    16 hex digits
 ---@param other string

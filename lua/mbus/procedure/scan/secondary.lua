@@ -17,11 +17,13 @@ local PATIENCE = 0.5 -- seconds added to the window where a late answer may be m
 local RECENT = 4 -- masks that a late answer may belong to
 local REBOOT = 3 -- seconds that meters need after a converter has cut the bus
 local SAMPLES = 6 -- masks of known collisions that are tried to see whether collisions show
-local FRUITLESS = 2500 -- selections without a find; equal identification numbers alone take up to 2100
+local FRUITLESS = 2400 -- selections without a find, of each attempt at silence
+local PART = 1250 -- of these within one identification number: its bytes alone take 1020
+local ROUNDS, SLIPS = 12, 1 -- in which somebody must answer to his own address alone, and how many may fail
 local BABBLE = 3 -- children of one mask that acknowledge and never send data, while no child is silent
 
--- The pass begins anew, by `error`.
-local RESTART = {}
+-- The pass begins anew, or a part of it is given up, by `error`.
+local RESTART, SPENT = {}, {}
 
 ---@class mbus.scan.Search
 ---@field scan mbus.scan.Scan
@@ -31,10 +33,15 @@ local RESTART = {}
 ---@field doubtful string[] masks that were silent, but perhaps only late
 ---@field attempts integer  how often a silent mask is asked
 ---@field fruitless integer selections since the last find
+---@field part? integer     what `fruitless` was when the search within one identification number began
+---@field credited table<string, true>  what has been found in this pass
+---@field spent? boolean    the search was given up
 ---@field selected boolean  somebody may be selected
 ---@field wary boolean      meters acknowledge selections unseen if the frame count bit repeats: deselect them after each
 local Search = {}
 Search.__index = Search
+
+local function explain(err) return type(err) == "table" and err or debug.traceback(tostring(err), 2) end
 
 --- One mask ------------------------------------------------------------------------------------------------------
 
@@ -55,10 +62,6 @@ end
 local function select(self, mask, lenient)
   local heard
   self.fruitless = self.fruitless + 1
-  if self.fruitless > FRUITLESS then
-    self.scan:remark("given up: too many answers that lead to no meter (is the line noisy?)")
-    self.scan:stop()
-  end
   for _ = 1, 3 do
     heard = self.scan:ask(Mask.selection(mask, self.c))
     self.scan.link.state.deselected = nil
@@ -87,12 +90,19 @@ local function matches(mask, telegram)
   return Mask.is_exact(mask)
 end
 
+-- Did somebody answer the selection only now? An acknowledgement beside an answer is none to REQ_UD2.
+local function is_late(heard, verdict)
+  local acknowledgements = verdict == "bad" and ear.acknowledgements(heard) or 0
+  return heard.early or acknowledgements > 0 and #heard.events > acknowledgements
+end
+
 local function demand(self, mask, lenient)
   local scan = self.scan
   local counts, verdict, telegram = {}
   repeat
     local heard = scan:ask(request.req_ud2(Address.SELECTED, 1), true)
     verdict, telegram = ear.data(heard, function(answer) return matches(mask, answer) end, lenient or self.lenient)
+    if is_late(heard, verdict) then note_late(self) end
     if verdict == "bad" or verdict == "silent" then scan:let_finish(heard) end
     counts[verdict] = (counts[verdict] or 0) + 1
   until verdict == "good" or verdict == "other" or counts[verdict] == 2
@@ -104,21 +114,72 @@ local function deselect(self)
   self.scan.link.state.deselected, self.selected = true, false
 end
 
+-- A find is worth further selections, once in a pass.
+--
+-- So the search ends: it makes no more than FRUITLESS selections for each find. What is found by a telegram is as many as
+-- there are meters. What is found without one is what answers to its own address, and not to that of a neighbour, in at least
+-- eleven of twelve rounds. Noise, whether rare or nearly always there, passes a round with a probability of at most 1/4, and
+-- all of them with 2e-6: it will hardly ever prolong the search, and far less do so again and again.
+local function credit(self, find)
+  if self.credited[find] then return end
+  self.credited[find] = true
+  self.fruitless, self.part = 0, self.part and 0
+end
+
 local function tell(self, mask, telegram)
   local scan = self.scan
-  self.fruitless = 0
   scan.link:answered()
   scan.link:forget_fcb(telegram.a)
   local id = telegram.id or mask:sub(1, 8)
   local meter = scan:meter(telegram.secondary_address or id .. mask:sub(9, 16), telegram)
   meter.id = id
   if #mask > 16 then meter.fabrication = fabrication_of(telegram) or mask:sub(17) end
+  credit(self, meter.address .. (meter.fabrication or ""))
   scan:tell(meter)
 end
 
+-- What line speeds before this one have left stays as it is.
+local function settled(state) return table.move(state.unaccounted, 1, state.settled or 0, 1, {}) end
+
+-- There is more under this mask than was found.
+local function report(self, mask)
+  local state = self.scan.state
+  state.unaccounted = Mask.join(state.unaccounted, mask, (state.settled or 0) + 1)
+end
+
+-- From now on it is what an earlier line speed has left.
+local function settle(state)
+  local list = settled(state)
+  for i = #list + 1, #state.unaccounted do list = Mask.join(list, state.unaccounted[i], 1) end
+  state.unaccounted, state.settled = list, #list
+end
+
+local function answers_alone(self, mask)
+  local class = select(self, mask)
+  if self.wary and self.selected then deselect(self) end
+  return class ~= "silent"
+end
+
+-- Is what sends no valid telegram there at all? Else it is reported, as what may be there.
+local function is_steady(self, address)
+  if self.credited[address] then return true end
+  local digit = address:sub(8, 8)
+  local neighbour = Mask.child(address, 8, digit == "E" and "D" or "E")
+  local slips = 0
+  for _ = 1, ROUNDS do
+    if not answers_alone(self, address) or answers_alone(self, neighbour) then slips = slips + 1 end
+    if slips > SLIPS then
+      report(self, address)
+      return false
+    end
+  end
+  credit(self, address)
+  return true
+end
+
 local function tell_mute(self, mask, verdict)
-  self.fruitless = 0
   local address = mask:sub(1, 16)
+  if not is_steady(self, address) then return end
   local kind = verdict == "silent" and "timeout" or "rejected"
   self.scan:tell { address = address, id = mask:sub(1, 8), error = Error.new(kind, "is selected, and sends no data",
     { address = address }) }
@@ -227,10 +288,15 @@ local NEED = { many = 2, mute = 1, found = 1, silent = 0 }
 
 local function progress(self, mask) self.scan:progress(math.min(self.done, 1), mask) end
 
+local function is_spent(self) return self.fruitless > FRUITLESS * self.attempts end
+
 -- Asks once; silence as often as it takes to be trusted.
 local function ask(self, mask, attempts)
   local kind, heard
-  for _ = 1, attempts do
+  if is_spent(self) or self.part and self.fruitless - self.part > PART * self.attempts then error(SPENT, 0) end
+  for attempt = 1, attempts do
+    -- Silence may be a collision of meters that look at the frame count bit alone.
+    if attempt > 1 then self.c = self.c ~ FCB end
     progress(self, mask)
     kind, heard = probe(self, mask)
     if kind ~= "silent" then return kind, heard end
@@ -253,10 +319,26 @@ end
 
 local function tell_collision(self, mask)
   local address = mask:sub(1, 16)
-  self.scan:tell { address = address, id = mask:sub(1, 8), collision = true }
+  if is_steady(self, address) then self.scan:tell { address = address, id = mask:sub(1, 8), collision = true } end
 end
 
 local split
+
+-- Within one identification number: where that leads to nothing, the rest of the search goes on.
+local function split_part(self, mask, node, share, depth)
+  if self.part or not Mask.is_exact(mask) then return split(self, mask, node, share, depth) end
+  self.part = self.fruitless
+  local ok, total = xpcall(split, explain, self, mask, node, share, depth)
+  self.part = nil
+  if ok then return total end
+  if total ~= SPENT or is_spent(self) then error(total, 0) end
+  for other in pairs(self.nodes) do
+    if other ~= mask and Address.matches(mask, other) then self.nodes[other] = nil end
+  end
+  report(self, mask)
+  self.done = self.done + share
+  return NEED[node.kind]
+end
 
 -- Meters under a mask of this kind.
 local function count(self, mask, node, share, depth)
@@ -266,7 +348,7 @@ local function count(self, mask, node, share, depth)
   end
   if node.kind == "mute" and self.babbling then node.kind = "silent" end
   if node.kind == "many" or node.kind == "mute" then
-    node.total = split(self, mask, node, share, depth)
+    node.total = split_part(self, mask, node, share, depth)
   else
     node.total = NEED[node.kind]
     self.done = self.done + share
@@ -286,6 +368,7 @@ local function notice_babble(self, children, nodes)
   if self.babble < 2 then return end
   self.babbling = true
   self.scan:remark("something acknowledges every selection, and sends no data")
+  report(self, self.scan.options.mask)
 end
 
 local function children_of(mask, position, values)
@@ -362,7 +445,8 @@ local function ask_together(self, mask, crowd, nodes, share)
   return share / 2
 end
 
--- Asks all of these masks first, then goes into those with several.
+-- Asks all of these masks first, then goes into those with several. Returns nothing where the children of a complete
+-- identification number all show several: then meters do not look at what the children fix.
 local function count_all(self, mask, children, share, depth)
   local nodes, total = {}, 0
   for _, child in ipairs(children) do
@@ -372,6 +456,7 @@ local function count_all(self, mask, children, share, depth)
   end
   if self.babbling == nil then notice_babble(self, children, nodes) end
   local crowd = unsettled(children, nodes)
+  if #crowd == #children and Mask.is_exact(mask) then return nil, nodes end
   local left = ask_together(self, mask, crowd, nodes, share * 3 / 4)
   for _, child in ipairs(crowd) do total = total + count(self, child, nodes[child], left / #crowd, depth) end
   return total, nodes
@@ -414,8 +499,9 @@ local function with_longer_window(self, fn, ...)
   local scan = self.scan
   local before = scan.late_by
   scan.late_by = before + PATIENCE
-  local result = fn(self, ...)
+  local ok, result = xpcall(fn, explain, self, ...)
   scan.late_by = math.max(before, scan.late_by - PATIENCE)
+  if not ok then error(result, 0) end
   return result
 end
 
@@ -436,7 +522,7 @@ local function give_up(self, mask)
   if Mask.is_exact(mask) then
     tell_collision(self, mask)
   else
-    table.insert(self.scan.state.unaccounted, mask)
+    report(self, mask)
   end
 end
 
@@ -452,6 +538,11 @@ function split(self, mask, node, share, depth)
   local children = children_of(mask, axis.position, axis.values)
   depth = depth + 1
   local total, nodes = count_all(self, mask, children, share, depth)
+  if not total then
+    forget(self, children)
+    give_up(self, mask)
+    return need
+  end
   remember_silent(self, children, nodes)
   if self.babbling then need = math.min(need, total) end
   if total < need then
@@ -496,6 +587,15 @@ local function ask_untrusted(self)
   ask_again(self, scan.state.untrusted, function() self.hides = self.hides or not scan.delivers end)
 end
 
+-- What was found at this line speed; collisions are not among the meters.
+local function found_here(scan, list)
+  local here = {}
+  for _, meter in ipairs(list) do
+    if meter.baudrate == scan.link.settings.baudrate then here[#here + 1] = meter end
+  end
+  return here
+end
+
 -- Pairs of meters that are known: their common masks must not be silent.
 local function samples(found)
   local masks = {}
@@ -513,7 +613,7 @@ end
 -- Does a collision look like silence on this path?
 local function hides_collisions(self)
   if self.hides then return true end
-  for _, mask in ipairs(samples(self.scan.found)) do
+  for _, mask in ipairs(samples(found_here(self.scan, self.scan.found))) do
     progress(self, mask)
     if select(self, mask) == "silent" then return true end
   end
@@ -527,19 +627,35 @@ local function is_dubious(self)
   local scan = self.scan
   local expected = scan.options.expect
   if Mask.is_exact(scan.options.mask) then return false end
-  local hidden = (not scan.delivers or #scan.state.unaccounted > 0) and hides_collisions(self)
+  local left = #scan.state.unaccounted > (scan.state.settled or 0)
+  local hidden = (not scan.delivers or left) and hides_collisions(self)
   if hidden then scan:remark(HIDDEN) end
   return hidden or scan.garbles and not scan.delivers or expected and #scan.found < expected
+end
+
+-- What the second pass has found may be what the first one has missed.
+local function account(self)
+  local state = self.scan.state
+  local here, left = found_here(self.scan, state.found), settled(state)
+  for i = #left + 1, #state.unaccounted do
+    local mask, known = state.unaccounted[i], 0
+    for _, meter in ipairs(here) do
+      if Address.matches(mask, meter.address) then known = known + (meter.collision and NEED.many or 1) end
+    end
+    if known < NEED.many then left[#left + 1] = mask end
+  end
+  state.unaccounted = left
 end
 
 -- All masks down to two fixed digits are taken for collisions, and silence is asked for twice.
 local function second_pass(self)
   local root, state = self.scan.options.mask, self.scan.state
-  if state.pass ~= 2 then state.pass, state.nodes, state.unaccounted = 2, {}, {} end
+  if state.pass ~= 2 then state.pass, state.nodes = 2, {} end
   self.blind, self.attempts, self.done, self.nodes = 2, 2, 0, state.nodes
   local before = #self.scan.found
   split(self, root, { kind = "many", unasked = true }, 1, 0)
   ask_doubtful(self)
+  account(self)
   if #self.scan.found > before then self.scan:remark(HIDDEN) end
 end
 
@@ -577,20 +693,24 @@ end
 -- Frame count bits of all meters are forgotten, and so is what was learned while they misled us.
 local function restart(self)
   local scan, state = self.scan, self.scan.state
-  state.nodes, state.unaccounted, state.untrusted, state.doubtful = {}, {}, {}, {}
+  state.nodes, state.unaccounted, state.untrusted, state.doubtful = {}, settled(state), {}, {}
   self.nodes, self.recent, self.doubtful = state.nodes, {}, state.doubtful
   self.done, self.babble, self.babbling = 0, nil, nil
   scan:ask(request.snd_nke(Address.BROADCAST), true)
 end
 
-local function explain(err) return type(err) == "table" and err or debug.traceback(tostring(err), 2) end
-
 local function pass(self, method)
+  self.credited, self.part = {}, nil
   local ok, err = xpcall(method, explain, self)
   if ok then return end
-  if err ~= RESTART then error(err, 0) end
-  restart(self)
-  return pass(self, method)
+  if err == RESTART then
+    restart(self)
+    return pass(self, method)
+  end
+  if err ~= SPENT then error(err, 0) end
+  self.spent = true
+  self.scan:remark("given up: too many answers that lead to no meter (is the line noisy?)")
+  report(self, self.scan.options.mask)
 end
 
 ---@param scan mbus.scan.Scan
@@ -599,7 +719,8 @@ function M.run(scan)
     done = 0, fruitless = 0, blind = 0, attempts = 1 + (scan.options.retries or 0) }, Search)
   scan.search = self
   if scan.state.pass ~= 2 then pass(self, first_pass) end
-  if scan.state.pass == 2 or is_dubious(self) then pass(self, second_pass) end
+  if not self.spent and (scan.state.pass == 2 or is_dubious(self)) then pass(self, second_pass) end
+  settle(scan.state)
   self.done = 1
   progress(self, scan.options.mask)
 end
