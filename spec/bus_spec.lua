@@ -81,6 +81,35 @@ describe("a bus", function()
     assert.has_error(function() Bus.new(scripted {}, 5) end)
   end)
 
+  it("raises on options that there are not, since what they were to prevent would happen", function()
+    local bus <close> = Bus.new(scripted {})
+    local function refuses(name, fn, ...)
+      local ok, message = pcall(fn, ...)
+      assert.is_false(ok)
+      assert.matches("there is no option " .. name, message, 1, true)
+    end
+    local volume = { { quantity = "volume", value = 1, data = "bcd8" } }
+    refuses("dryrun", bus.write, bus, 5, volume, { dryrun = true })
+    refuses("verify", bus.read, bus, 5, { verify = true }) -- of another call
+    refuses("typ", bus.set_clock, bus, 5, "2024-02-29T13:45", { typ = "I" })
+    refuses("masks", bus.scan, bus, { masks = "31FFFFFF" })
+    refuses("1", bus.monitor, bus, { true })
+    refuses("retry", mbus.open, "manual:", { retry = 1 })
+    refuses("margn", mbus.open, "manual:", { meters = { [5] = { margn = 1 } } })
+    assert(mbus.open("manual:", { backoff = 1, n = 0, delay_ratio = 2, parity = "none" })) -- of other buses in one config
+  end)
+
+  it("opens nothing where the options are wrong", function()
+    local transport = require "mbus.transport.shared"
+    local open = transport.open
+    transport.open = function() error "opened" end
+    local _, message = pcall(mbus.open, "/dev/ttyUSB0", { retries = -1 })
+    local _, other = pcall(mbus.open, "/dev/ttyUSB0", { meters = 5 })
+    transport.open = open
+    assert.matches("option retries", message)
+    assert.matches("option meters", other)
+  end)
+
   it("says where the caller is wrong", function()
     local bus = Bus.new(scripted {})
     local ok, message = pcall(function() bus:read({}) end)

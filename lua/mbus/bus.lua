@@ -126,15 +126,24 @@ local CHECKS = {
   keys = keys_or_finder,
 }
 
-local function check_options(options, level)
+-- A misspelt option would be ignored, and what it was to prevent would happen.
+---@param others table<string, any>  names of options that belong to somebody else
+local function check_options(options, level, others)
   if options == nil then return {} end
   if type(options) ~= "table" then error("options are a table, not " .. type(options), level + 1) end
-  for name, check in pairs(CHECKS) do
-    local wrong = options[name] ~= nil and check(options[name])
+  for name, value in pairs(options) do
+    local check = CHECKS[name]
+    local wrong = check and check(value)
     if wrong then error(("option %s: %s"):format(name, wrong), level + 1) end
+    if not check and not others[name] then error("there is no option " .. tostring(name), level + 1) end
   end
   return options
 end
+
+-- Those of a bus, and of whatever carries its bytes.
+local OF_BUS = setmetatable({ meters = true, name = true }, { __index = function(_, name)
+  return require("mbus.transport").is_setting(name)
+end })
 
 -- The table of single meters, with its keys understood.
 local function check_meters(meters, level)
@@ -145,7 +154,7 @@ local function check_meters(meters, level)
     local address, err
     if type(key) == "number" or type(key) == "string" then address, err = Address.parse(key) end
     if not address then error("option meters: " .. tostring(err or "addresses are its keys"), level + 1) end
-    checked[#checked + 1] = { address = address, options = check_options(options, level + 1) }
+    checked[#checked + 1] = { address = address, options = check_options(options, level + 1, NONE) }
   end
   return checked
 end
@@ -194,11 +203,16 @@ local function clock_of(transport)
   return transport and require("mbus.runtime").now
 end
 
+---Raises where these cannot be options of a bus.
+---@param options any
+---@param level integer  of the caller, for `error`
+function Bus.check(options, level) check_meters(check_options(options, level + 1, OF_BUS).meters, level + 1) end
+
 ---@param transport? table  moves the bytes, see transport/init.lua; nil: the caller does
 ---@param options? mbus.BusOptions
 ---@return mbus.Bus
 function Bus.new(transport, options)
-  options = check_options(options, 2)
+  options = check_options(options, 2, OF_BUS)
   local name = transport and transport.name or options.name or "manual"
   -- Who opens the same bus twice has two of these, with one line, one queue and one frame count for each meter.
   local common = transport and require("mbus.transport.shared").common(transport) or {}
@@ -524,14 +538,14 @@ local PROCEDURES = { "read", "set_address", "set_secondary", "set_baudrate", "se
 
 -- One module each. `prepare(level, ...)` checks the arguments and returns options for the bus and what `run` gets behind
 -- the link, or nil and an error; `run(link, ...)` is the procedure. With `finds` it reports one "found" after another and
--- its method is an iterator.
+-- its method is an iterator. `options` has the names of its own options.
 local procedures = {}
 for _, name in ipairs(PROCEDURES) do procedures[name] = require("mbus.procedure." .. name) end
 
 -- The procedure of a method and its arguments, checked.
 local function prepare(level, name, ...)
   local results = table.pack(procedures[name].prepare(level + 1, ...))
-  if results[1] then check_options(results[1], level + 1) end
+  if results[1] then check_options(results[1], level + 1, procedures[name].options or NONE) end
   return table.unpack(results, 1, results.n)
 end
 

@@ -37,6 +37,7 @@ end
 ---@return mbus.Error? err
 function M.open(url, options)
   local Bus = require "mbus.bus"
+  Bus.check(options, 2) -- before anything is opened
   if type(url) == "table" or type(url) == "userdata" then
     return Bus.new(url.transport and url:transport() or url, options)
   end

@@ -64,4 +64,4 @@ local function prepare(level, options)
   return options, duration or nil
 end
 
-return { prepare = prepare, run = run, finds = true }
+return { prepare = prepare, run = run, options = { duration = true }, finds = true }

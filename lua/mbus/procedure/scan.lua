@@ -508,4 +508,7 @@ local function prepare(level, options)
   return options, plan
 end
 
-return { prepare = prepare, run = run, finds = true }
+local OPTIONS = { range = true, mask = true }
+for name in pairs(CHECKS) do OPTIONS[name] = true end
+
+return { prepare = prepare, run = run, options = OPTIONS, finds = true }

@@ -81,4 +81,4 @@ local function prepare(level, bytes, options)
   return options, bytes, seconds
 end
 
-return { prepare = prepare, run = run }
+return { prepare = prepare, run = run, options = { listen = true } }

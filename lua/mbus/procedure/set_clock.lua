@@ -122,4 +122,4 @@ local function prepare(level, address, time, options)
     hundred_years = options.hundred_years }
 end
 
-return { prepare = prepare, run = run }
+return { prepare = prepare, run = run, options = { type = true, hundred_years = true, standard_time = true, summer_time = true } }

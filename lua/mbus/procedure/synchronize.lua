@@ -18,4 +18,4 @@ local function prepare(level, address, options)
   return options, parsed, ci
 end
 
-return { prepare = prepare, run = run }
+return { prepare = prepare, run = run, options = { ci = true } }

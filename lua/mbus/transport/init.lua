@@ -107,10 +107,17 @@ local SETTINGS = {
   serial = PORT,
   usb = join(PORT, { serial = word, n = whole(0, 999) }),
   tcp = join(TCP, { banner = seconds }),
-  udp = join(COMMON, { connect_timeout = positive }),
+  udp = join(COMMON, REOPEN),
   rfc2217 = join(TCP, LINE, { negotiation_timeout = positive }),
   sim = COMMON,
 }
+
+local ALL = join(SETTINGS.usb, SETTINGS.tcp, SETTINGS.rfc2217, { delay_ratio = true })
+
+---Does any kind of bus have this setting?
+---@param name any
+---@return boolean
+function M.is_setting(name) return ALL[name] ~= nil end
 
 local function names(set)
   local list = {}
@@ -267,7 +274,7 @@ end
 --- serial, usb: parity ("even"), databits (8), stopbits (1), rts, dtr ("on", "off", "leave" or a boolean; "leave", and
 --- opening a port raises both), rs485 ("on": the kernel raises RTS while sending, "inverted": lowers it, "off", "leave");
 --- usb: serial (number of the adapter), n (which of its ports, from 0);
---- serial, usb, tcp, rfc2217: connect_timeout (within which a gateway must have connected or taken a frame, and how long a
+--- serial, usb, tcp, udp, rfc2217: connect_timeout (within which a gateway must have connected or taken a frame, and how long a
 --- request waits for what was lost to come back; 5), backoff (first pause between attempts; 0.5), backoff_limit (30, ports 10);
 --- tcp, rfc2217: keepalive (silence before the system asks; 30; 0: never), keepalive_interval (10), keepalive_count (3),
 --- probe (how long answers are awaited without a byte until a new connection is tried; after as long a pause two requests in

@@ -226,7 +226,7 @@ function M.open(parsed, options)
     baudrate = baudrate,
     path = Path.new(baudrate), fixed = options.margin ~= nil, margin = options.margin, held = 0,
     connect_timeout = (options.connect_timeout or 5) * (options.delay_ratio or 1),
-    backoff = Backoff.new(), unanswered = 0,
+    backoff = Backoff.new(options.backoff, options.backoff_limit), unanswered = 0,
     flooded = network.meter(),
     received = {},
     closed = false,
