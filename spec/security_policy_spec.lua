@@ -33,7 +33,8 @@ describe("the sources", function()
   end)
 
   it("rename and remove files in three places: the output that rotates, the state of a scan, a config half written", function()
-    assert.same({ "lua/mbus/cli/config.lua", "lua/mbus/cli/scan.lua", "lua/mbus/gateway/output.lua" }, users("os%.rename", "os%.remove", "os%.tmpname", "fs_rename"))
+    assert.same({ "lua/mbus/cli/config.lua", "lua/mbus/cli/scan.lua", "lua/mbus/gateway/output.lua" },
+      users("os%.rename", "os%.remove", "os%.tmpname", "fs_rename"))
   end)
 
   it("load text and no bytecode", function()
