@@ -16,6 +16,7 @@
  *   telegram:format()                signature, record headers, for compact frames | nil, err
  *   telegram:expand(headers)         bytes of the full frame that a compact frame stands for | nil, err
  *   core.decimal(record)             "22.0" | nil             exact text of a number
+ *   core.quantities()                array of all names that `quantity` may have
  *
  * A telegram is one userdata with its bytes; a record becomes a table when it is asked for. Positions count from 0.
  */
@@ -588,6 +589,16 @@ static int decimal(lua_State *L)
     if (n < 0)
         return luaL_argerror(L, 1, "a number of that many digits");
     lua_pushlstring(L, text, (size_t)n);
+    return 1;
+}
+
+static int quantities(lua_State *L)
+{
+    lua_createtable(L, MBUS_QUANTITY_COUNT, 0);
+    for (int i = 0; i < MBUS_QUANTITY_COUNT; i++) {
+        lua_pushstring(L, mbus_quantity_name((unsigned)i));
+        lua_rawseti(L, -2, i + 1);
+    }
     return 1;
 }
 
@@ -1198,4 +1209,6 @@ void mbus_open_telegram(lua_State *L)
     lua_setfield(L, -2, "telegram");
     lua_pushcfunction(L, decimal);
     lua_setfield(L, -2, "decimal");
+    lua_pushcfunction(L, quantities);
+    lua_setfield(L, -2, "quantities");
 }

@@ -12,6 +12,7 @@
 ---    }
 local Address = require "mbus.address"
 local Error = require "mbus.error"
+local core = require "mbus.core"
 local sandbox = require "mbus.gateway.sandbox"
 local schema = require "mbus.gateway.schema"
 local transformation = require "mbus.gateway.transformation"
@@ -39,8 +40,17 @@ local name = schema.text("^[^%s/][^/]*$", 'a text in UTF-8 without "/" and contr
 local period = schema.number(100, LONGEST)
 local whole = schema.integer(0, 1 << 40)
 
+local QUANTITIES = {}
+for _, known in ipairs(core.quantities()) do QUANTITIES[known] = true end
+
+-- Another name would never match a record.
+local function quantity(value, path, problems)
+  if QUANTITIES[value] then return value end
+  problems:refuse(path, 'a quantity as records have it ("energy", "volume", "flow_temperature") is needed', value)
+end
+
 local FIND = schema.fields {
-  quantity = schema.text(), unit = schema.text(), storage = whole, tariff = whole, subunit = whole,
+  quantity = quantity, unit = schema.text(), storage = whole, tariff = whole, subunit = whole,
   ["function"] = schema.choice { "instantaneous", "maximum", "minimum", "error" },
   modifiers = schema.array(schema.text()),
 }
@@ -61,7 +71,7 @@ local function vif(value, path, problems)
 end
 
 local write = schema.fields {
-  quantity = schema.text(), unit = schema.text(), exponent = schema.integer(-30, 30), data = schema.choice(DATA),
+  quantity = quantity, unit = schema.text(), exponent = schema.integer(-30, 30), data = schema.choice(DATA),
   storage = whole, tariff = whole, subunit = whole,
   ["function"] = schema.choice { "instantaneous", "maximum", "minimum", "error" },
   modifiers = schema.array(schema.text()), vif = vif,
@@ -73,7 +83,7 @@ local BINDING = schema.fields {
   access = { schema.choice({ "R", "W", "RW" }, { r = "R", w = "W", rw = "RW" }), default = "R" },
   address = { address, required = ADDRESS },
   telegram = schema.integer(0, 999), index = schema.integer(0, 9999), id = schema.integer(0, 99999), find = find,
-  quantity = schema.text(), unit = schema.text(),
+  quantity = quantity, unit = schema.text(),
   disabled = { schema.flag, default = false }, period = period,
   transformation = transformation.check,
   report = schema.choice { "poll", "change" }, dead_band = schema.number(0),
