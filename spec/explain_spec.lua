@@ -29,6 +29,17 @@ describe("mbus explain", function()
     end)
   end)
 
+  it("decrypts with a key, and complains only where that fails", function()
+    local telegram = "682C2C6808FD7288776655934455080004100500DFE2A782146D1513581CD2F83F39040CFD10785634120C78443322112616"
+    local code, out, err = mbus("explain --key 000102030405060708090A0B0C0D0E0F " .. telegram)
+    assert.same({ 0, "" }, { code, err })
+    assert.matches("fabrication number = 11223344", out, 1, true)
+    code, out, err = mbus("explain --key FF0102030405060708090A0B0C0D0E0F " .. telegram)
+    assert.equal(1, code)
+    assert.matches("not read: the telegram is encrypted", out, 1, true)
+    assert.matches("^mbus: telegram 1: the key is not that of meter 5566778893445508", err)
+  end)
+
   it("says where each of several telegrams comes from", function()
     local code, out = mbus("explain", "E5\n\n" .. HYD .. "\n")
     assert.equal(0, code)

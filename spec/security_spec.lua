@@ -273,6 +273,38 @@ describe("the AFL", function()
     assert.same({ "checksum", "bad_mac" }, { err.kind, err.code })
   end)
 
+  it("leaves nothing of a telegram that its MAC does not vouch for, but the header", function()
+    local mbus = require "mbus"
+    local frame = core.long(8, 5, 0x90, V3_AFL:sub(1, 8) .. ("\0"):rep(8) .. PLAIN_LAYER)
+    local telegram, err = mbus.decode(frame, { keys = KEY })
+    assert.same({ "1234567893153303", 0, "bad_mac" }, { telegram.secondary_address, #telegram, err.code })
+    assert.equal(3, #mbus.decode(frame)) -- nobody could know
+  end)
+
+  it("proves that what follows is encrypted, though blocks are missing", function()
+    local frame = core.long(8, 5, 0x90, V3_AFL .. V3_TAIL:sub(1, -17))
+    local telegram, err = security.telegram(frame)
+    assert.same({ "1234567893153303", 0, "no_key" }, { telegram.secondary_address, #telegram, err.code })
+    telegram, err = security.telegram(frame, KEY)
+    assert.same({ "1234567893153303", 0, "missing_blocks" }, { telegram.secondary_address, #telegram, err.code })
+  end)
+
+  it("shows where the records begin though none is encrypted (mode 7)", function()
+    local function frame(z, extension)
+      local layer = "\x72" .. V3_HEADER:sub(1, 10) .. string.char(0, 7 | z) .. extension .. bytes "0C 13 12 34 56 78"
+      local mac = aes.cmac(V3_MAC_KEY, bytes "25 B30A0000" .. layer):sub(1, 8)
+      return core.long(8, 5, 0x90, bytes "0F 00 2C 25 B3 0A 00 00" .. mac .. layer)
+    end
+    local cases = { [frame(0, "\x10")] = 0, [frame(0, "\x13")] = 3, [frame(0, "\x50\x07")] = 0,
+      [frame(0x20, bytes "12 B3 0A 00 00")] = 2, [frame(0x20, bytes "5F B3 0A 00 00 01")] = 15 }
+    for sent, key_id in pairs(cases) do
+      local telegram, err, info = security.telegram(sent, KEY)
+      assert.same({ "volume=78563.412", 0, true, key_id }, { values(telegram), err or 0, info.authenticated, info.key_id })
+      assert.equal("volume=78563.412", values(security.telegram(sent)))
+      assert.equal("volume=78563.412", values(decrypted(sent, KEY)))
+    end
+  end)
+
   it("is named as the reason wherever a telegram is shown", function()
     local telegram = require("mbus").decode(altered(V3, 9), { keys = KEY })
     assert.matches('"code":"bad_mac"', require("mbus.format.json").telegram(telegram))

@@ -196,7 +196,7 @@ end
 ---@class mbus.security.Message
 ---@field frame table             of `core.frame`
 ---@field afl? mbus.security.Afl
----@field bytes string            the frame without the AFL
+---@field bytes string            the frame without the AFL, and without the extension of a word that encrypts nothing
 ---@field layer string            CI and all behind it: what a MAC covers
 ---@field telegram mbus.Telegram  of `bytes`
 ---@field mode integer            0 if there is no configuration word
@@ -225,6 +225,15 @@ local function read_extension(message, word)
   end
   message.derivation, message.key_id = cfe >> 4 & 3, cfe & 0x0F
   message.body, message.offset = body:sub(size + 1), message.offset + size
+end
+
+-- The AFL proves mode 7, so that its extension stands before the records also where nothing is encrypted.
+local function is_plain_extended(message) return message.afl ~= nil and message.mode == 7 and message.blocks == 0 end
+
+-- A telegram of the same frame and header.
+local function rewrite(message, body)
+  local frame = message.frame
+  return core.long(frame.c, frame.a, message.layer:byte(), message.header .. body)
 end
 
 local function read_header(message, data)
@@ -260,6 +269,10 @@ local function read_message(bytes, options)
   message.layer = string.char(ci or 0) .. data
   message.telegram = assert(core.telegram(message.bytes)) -- the frame is good
   read_header(message, data)
+  if is_plain_extended(message) then
+    message.bytes = rewrite(message, message.body)
+    message.telegram = assert(core.telegram(message.bytes))
+  end
   return message
 end
 
@@ -370,10 +383,9 @@ end
 
 -- The frame without what encryption added. The configuration word stays: the core takes 2F 2F for plain.
 local function rebuild(message, plaintext)
-  local frame, ci = message.frame, message.layer:byte()
   local body = plaintext .. message.body:sub(#plaintext + 1)
-  if not CARRIES_RECORDS[ci] then body = body:sub(#MARK + 1) end
-  return core.long(frame.c, frame.a, ci, message.header .. body)
+  if not CARRIES_RECORDS[message.layer:byte()] then body = body:sub(#MARK + 1) end
+  return rewrite(message, body)
 end
 
 ---What is known of a telegram that was encrypted or has a MAC.
@@ -413,7 +425,8 @@ end
 
 local function without_key(message)
   local err = message.telegram.error
-  if not err or err.code ~= "encrypted" then return message.bytes end
+  local is_sealed = err and err.code == "encrypted" or message.afl and is_aes(message)
+  if not is_sealed then return message.bytes end
   return nil, Error.new("encrypted", ("%s is encrypted (mode %d, %s), and there is no key for it")
     :format(meter_name(message), message.mode, NAMES[message.mode]), { code = "no_key" })
 end
@@ -471,8 +484,15 @@ function M.decrypt(bytes, keys, options)
   return decrypt(message, keys)
 end
 
----As `core.telegram`, with keys. What can't be decrypted still has its header; its `error` is then that of the core, and `err`
----knows more.
+-- What is left of a telegram that was not opened: behind an AFL nothing that could be altered, or ciphertext.
+local function unopened(message)
+  local err = message.telegram.error
+  if not message.afl or err and err.code == "encrypted" then return message.telegram end
+  return core.telegram(rewrite(message, ""))
+end
+
+---As `core.telegram`, with keys. What can't be decrypted or verified still has its header; its `error` is then that of the
+---core, and `err` knows more.
 ---@param bytes string    exactly one frame
 ---@param keys? mbus.Keys
 ---@param options? mbus.security.Options
@@ -485,7 +505,7 @@ function M.telegram(bytes, keys, options)
   local message, err = read_message(bytes, options or {})
   if not message then return core.telegram(bytes) or nil, err end
   local plain, more = decrypt(message, keys)
-  if not plain then return message.telegram, more end
+  if not plain then return unopened(message), more end
   return plain == message.bytes and message.telegram or core.telegram(plain), nil, more
 end
 

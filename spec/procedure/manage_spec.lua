@@ -400,6 +400,14 @@ describe("the other commands", function()
     end
   end)
 
+  it("are executed by a meter that compares the frame count bit before it looks at a selection", function()
+    for _, c in ipairs { 0x53, 0x73 } do
+      local bus, sim = two { fcb_before_selection = true }
+      for value = 1, 3 do assert(bus:write(FULL, "\x0F" .. string.char(value), { select_c = c })) end
+      assert.equal(3, #sim.meters[1].writes)
+    end
+  end)
+
   it("ask for alarms", function()
     local bus, _, sent = two { alarm = 0x04 }
     local result = assert(bus:alarms(5))

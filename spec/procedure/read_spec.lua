@@ -163,6 +163,12 @@ describe("a readout of several telegrams", function()
     end
   end)
 
+  it("does not end with an acknowledgement where another meter answers, too", function()
+    local other = by_hand.answer(6, "31892749", 1, VOLUME)
+    local err = fails(meter(function(n) return n == 1 and telegram(1) or { { 0.05, ACK }, { 0.1, other } } end), "mismatch")
+    assert.equal(1, #err.readout.telegrams)
+  end)
+
   it("stops where the meter ignores the frame count bit", function()
     local err = fails(meter(function(n) return by_hand.answer(5, "31892747", n, ENERGY .. MORE) end), "repeated")
     assert.equal("manual: address 5: telegram 2 is telegram 1 again: the meter ignores the frame count bit", tostring(err))

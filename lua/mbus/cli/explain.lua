@@ -36,8 +36,8 @@ end
 ---@return boolean  the telegram is good from beginning to end
 local function show(bytes, where, err, options, separator)
   if bytes and options.keys then
-    local plain
-    plain, err = require("mbus.security").decrypt(bytes, options.keys)
+    local plain, more = require("mbus.security").decrypt(bytes, options.keys)
+    if not plain then err = more end
     bytes = plain or bytes
   end
   if err then console.complain(("%s: %s"):format(where, err)) end
@@ -45,7 +45,7 @@ local function show(bytes, where, err, options, separator)
   options.title = where
   local explained, problem = require("mbus.format.annotated").bytes(bytes, options)
   console.write(separator .. explained)
-  return problem == nil
+  return not (problem or err)
 end
 
 function M.run(args)

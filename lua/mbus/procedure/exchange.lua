@@ -260,7 +260,7 @@ local function listen(link, ear, judge, options)
     end
     if over or link:now() >= ear:deadline() then
       ear:consider(ear:give_up(), function() return "pass" end, options)
-      if ear.perhaps and ear.noise == "" then return ear.perhaps, nil, true end
+      if ear.perhaps and ear.noise == "" and not ear.passed then return ear.perhaps, nil, true end
       return nil, ear:failure(), false
     end
   end

@@ -73,8 +73,8 @@ end
 local function judge_telegram(frame, address, first, options)
   options.address = known_address(address, first)
   local telegram, err = decode(frame.bytes, options)
-  -- Records beside an error are plain ones that a MAC does not vouch for.
-  if not telegram or err and #telegram > 0 then return "take", nil, Error.wrap(err) end
+  -- Records beside an error may be ciphertext. Behind a bad MAC not even the header is to be believed.
+  if not telegram or err and (#telegram > 0 or err.code == "bad_mac") then return "take", nil, Error.wrap(err) end
   err = check_identity(telegram, address, first)
   if err then return "pass", err end
   if telegram.application_error then return "take", nil, application_error(telegram) end

@@ -75,7 +75,8 @@ function Target.select(link, address, c)
   link.state.deselected = nil
   local options = { strict = true, whole_window = address.wildcard }
   local ok, err = exchange.run(link, request.select(address.digits, c), judge.ack(a), options)
-  if ok then link:reset_fcb(a) end
+  -- The selection was a SND_UD, too: a meter that counts it would take one of the same bit for its repetition.
+  if ok then link:set_fcb(a, 1, c == 0x73 and 0 or 1) end
   return ok, err
 end
 
