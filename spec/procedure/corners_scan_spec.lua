@@ -106,6 +106,17 @@ describe("a primary scan", function()
     assert.same({ "5 mismatch", 1, true }, answers((by_hand.answer(6, "12345678", 1, RECORDS))))
   end)
 
+  it("does not take acknowledgements that cease for a meter", function()
+    local count = 0
+    local done = scan(function(frame)
+      if kind_of(frame) ~= "reset" or frame.a ~= 5 then return nil end
+      count = count + 1
+      return count <= 2 and ACK or nil
+    end, { range = "4-6" })
+    assert.same({ {}, 0, {} }, { done.found, done.result.found, done.result.collisions })
+    assert.matches("longer margin", done.result.remarks[1])
+  end)
+
   it("does not call an address free where data come, asked for or not", function()
     local done = scan(function(frame) return frame.a == 5 and by_hand.answer(5, "12345678", 1, RECORDS) or nil end, { range = "4-6" })
     assert.same({ "5 collision" }, done.found)

@@ -77,6 +77,29 @@ describe("a meter that does not hear SND_NKE", function()
   end)
 end)
 
+describe("a meter whose acknowledgement was lost", function()
+  it("forgets its frame count before the next command, which it would take for a repetition", function()
+    local Target = require "mbus.procedure.target"
+    local bus, meter, transport = meter_with()
+    local receive, unheard = meter.receive, 3
+    function meter:receive(frame, ...)
+      local answer = table.pack(receive(self, frame, ...))
+      if frame.c & 0x0F ~= 3 or unheard == 0 then return table.unpack(answer, 1, answer.n) end
+      unheard = unheard - 1
+    end
+    local address = assert(require("mbus.address").parse(5))
+    local function command(target, value) return target:command(0x51, core.record(volume(value))) end
+    assert(bus:run(function(link)
+      return Target.with(link, address, function(target)
+        assert.equal("timeout", select(2, command(target, 1)).kind)
+        transport:sleep(3)
+        return command(target, 2)
+      end)
+    end))
+    assert.same({ "0C 13 00 10 00 00", "0C 13 00 20 00 00" }, meter.writes)
+  end)
+end)
+
 describe("a meter that is late", function()
   it("doubles no telegram of a readout, though its values change", function()
     local bus, meter = meter_with { telegrams = { telegram(1), telegram(2), telegram(3) } }
