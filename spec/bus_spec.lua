@@ -92,11 +92,23 @@ describe("a bus", function()
     refuses("dryrun", bus.write, bus, 5, volume, { dryrun = true })
     refuses("verify", bus.read, bus, 5, { verify = true }) -- of another call
     refuses("typ", bus.set_clock, bus, 5, "2024-02-29T13:45", { typ = "I" })
+    refuses("retry", bus.read, bus, 5, { retry = 1 })
     refuses("masks", bus.scan, bus, { masks = "31FFFFFF" })
     refuses("1", bus.monitor, bus, { true })
     refuses("retry", mbus.open, "manual:", { retry = 1 })
     refuses("margn", mbus.open, "manual:", { meters = { [5] = { margn = 1 } } })
     assert(mbus.open("manual:", { backoff = 1, n = 0, delay_ratio = 2, parity = "none" })) -- of other buses in one config
+  end)
+
+  it("raises where a text stands for a choice", function()
+    local bus <close> = Bus.new(scripted {})
+    local volume = { { quantity = "volume", value = 1, data = "bcd8" } }
+    for _, case in ipairs { { "set_clock", nil, "summer_time" }, { "set_clock", nil, "standard_time" },
+      { "set_clock", nil, "hundred_years" }, { "set_baudrate", 9600, "stay" }, { "write", volume, "verify" } } do
+      local ok, message = pcall(bus[case[1]], bus, 5, case[2], { [case[3]] = "no" })
+      assert.is_false(ok)
+      assert.matches(("option %s: true or false expected"):format(case[3]), message, 1, true)
+    end
   end)
 
   it("opens nothing where the options are wrong", function()
@@ -124,6 +136,38 @@ describe("a bus", function()
     ok, message = pcall(function() bus:begin("read", 5) end)
     assert.is_false(ok)
     assert.matches("bus_spec.lua:%d+: this bus has a transport", message)
+  end)
+
+  it("says so for every method that also takes 255", function()
+    local bus = Bus.new(scripted {})
+    for _, name in ipairs { "set_clock", "set_baudrate", "reset", "write", "synchronize" } do
+      local ok, message = pcall(function() bus[name](bus, {}) end)
+      assert.is_false(ok)
+      assert.matches("bus_spec.lua:%d+: an address is a number or a string, not table", message)
+    end
+  end)
+
+  it("refuses what is no transport before it is used", function()
+    for _, what in ipairs { {}, { url = "sim:" }, io.stdout } do
+      local ok, message = pcall(function() mbus.open(what) end)
+      assert.is_false(ok)
+      assert.matches("bus_spec.lua:%d+: a transport has write, read, drain and close; this has no ", message)
+    end
+  end)
+
+  it("refuses a request out of a callback of another one, which would wait for ever", function()
+    local bus <close> = assert(mbus.open "sim:")
+    local function nested()
+      local _, err = pcall(function() bus:read(10, { trace = function() bus:read(12) end }) end)
+      return err
+    end
+    local inside
+    mbus.spawn(function() inside = nested() end)
+    mbus.run()
+    for _, message in ipairs { nested(), inside or "it waits" } do
+      assert.matches("bus_spec.lua:%d+: a request of this bus is under way", message)
+    end
+    assert.truthy(bus:read(12))
   end)
 
   it("refuses addresses without using the line", function()
@@ -296,6 +340,21 @@ describe("requests of several coroutines to one bus", function()
   end)
 end)
 
+describe("a coroutine that fails", function()
+  it("leaves its scan with nobody selected, and the bus to others", function()
+    local sent = {}
+    local bus = assert(mbus.open("sim:", { trace = function(direction, bytes)
+      if direction == "SEND" then sent[#sent + 1] = core.hex(bytes) end
+    end }))
+    mbus.spawn(function()
+      for _ in bus:scan { secondary = true } do error "the caller's" end
+    end)
+    assert.error_matches(mbus.run, "the caller's")
+    assert.equal("10 40 FD 3D 16", sent[#sent])
+    assert.truthy(bus:read(10))
+  end)
+end)
+
 describe("a bus driven by hand", function()
   it("says what is wrong with the order of calls", function()
     local bus = mbus.open("manual:")
@@ -329,6 +388,18 @@ describe("a bus driven by hand", function()
     assert.same({ "done", "uart1: address 5: unplugged (1 try, 0.00 s)" }, { what, tostring(err) })
     assert.is_nil(result)
     assert.is_true(bus:begin("read", 5))
+  end)
+
+  it("says where it is fed wrongly", function()
+    local bus = mbus.open("manual:")
+    bus:begin("read", 5)
+    for _, case in ipairs { { nil, 0, "bytes are a string, not nil" }, { "", nil, "a time is a number, not nil" },
+      { "", "0", "a time is a number, not string" }, { "", 0 / 0, "a time is a number, not " } } do
+      local ok, message = pcall(function() bus:feed(case[1], case[2]) end)
+      assert.is_false(ok)
+      assert.matches("bus_spec.lua:%d+: " .. case[3], message)
+    end
+    bus:feed("", 0)
   end)
 
   it("ends its request with closed", function()

@@ -2,6 +2,7 @@
 local core = require "mbus.core"
 local encode = require "mbus.encode"
 local mbus = require "mbus"
+local by_hand = require "spec.procedure.by_hand"
 
 local function is(wanted, bytes) assert.equal(wanted, core.hex(bytes)) end
 
@@ -170,5 +171,28 @@ describe("encode makes", function()
     assert.has_error(function() encode.select("1234") end)
     assert.has_error(function() encode.select("12345678", { fabrication = "1" }) end)
     assert.has_error(function() encode.clock(1, "yesterday") end)
+  end)
+
+  it("nothing where a field is misspelt: the record would be that of another register", function()
+    local record = { quantity = "energy", unit = "Wh", value = 0, exponent = 0, data = "int32", storge = 1 }
+    assert.error_matches(function() encode.record(record) end, "there is no field storge in a record")
+    assert.error_matches(function() encode.write(5, { record }) end, "record 1: there is no field storge in a record")
+    assert.error_matches(function() encode.record { quantity = "volume", value = 1, "int32" } end, "there is no field 1 in")
+    for _, telegram in ipairs { by_hand.answer(5, "31892747", 1, "\x42\x6C\x1F\x3C\x44\x13\x01\x00\x00\x00") } do
+      for _, decoded in assert(mbus.decode(telegram)):records() do assert.is_string(encode.record(decoded)) end
+    end
+  end)
+
+  it("no address that a meter could not be asked at any more", function()
+    for _, new in ipairs { 251, 255, -1, 1.5, "5" } do
+      assert.error_matches(function() encode.set_primary_address(5, new) end, "0 to 250")
+    end
+    for _, digits in ipairs { "1234", "1234567890", "1234567F", "ABCDEF12", "123456782440FF04", 12345678 } do
+      assert.error_matches(function() encode.set_secondary_address(5, digits) end, "8 decimal digits")
+    end
+  end)
+
+  it("no clock of a type that there is not", function()
+    assert.error_matches(function() encode.clock(1, "2024-02-29T13:45:30", { type = "i" }) end, '"F" or "I" expected')
   end)
 end)

@@ -27,6 +27,15 @@ describe("mbus", function()
     assert.has_error(function() mbus.decode(5) end, "bytes are a string, not number")
   end)
 
+  it("refuses options of decoding that there are not", function()
+    local bytes = core.unhex(helper.HYD)
+    assert.has_error(function() mbus.decode(bytes, { key = "00" }) end, "there is no option key")
+    assert.has_error(function() mbus.decode(bytes, "000102030405060708090A0B0C0D0E0F") end, "options are a table, not string")
+    assert.has_error(function() mbus.decode(bytes, { formats = true }) end, "option formats: a table expected")
+    assert.has_error(function() mbus.decode(bytes, { keys = 5 }) end,
+      "option keys: a key, a table of keys, or a function expected")
+  end)
+
   it("decodes without luv, libserialport or anything else but the core", function()
     local out = fresh(([[
       package.preload.luv = function() error "luv was loaded" end

@@ -142,6 +142,20 @@ describe("mbus.runtime", function()
     assert.is_true(runtime.now() - start < 10)
   end)
 
+  it("closes what a coroutine that fails has open, as a block does, before run raises its error", function()
+    local order = {}
+    runtime.spawn(function()
+      local _ <close> = setmetatable({}, { __close = function()
+        runtime.sleep(0.001) -- a bus is put in order
+        order[#order + 1] = "closed"
+      end })
+      runtime.sleep(0.001)
+      error "failed"
+    end)
+    assert.error_matches(runtime.run, "failed")
+    assert.same({ "closed" }, order)
+  end)
+
   it("raises the error of a coroutine from run, with its traceback", function()
     local function culprit()
       runtime.sleep(0.001)

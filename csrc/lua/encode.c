@@ -670,6 +670,24 @@ static int record_of_quantity(lua_State *L, draft *d, const char *quantity, uint
                    : luaL_error(L, "no VIF means %s in %s with this exponent", quantity, unit ? unit : "its unit");
 }
 
+/* What decoding gives, and what is for encoding alone. */
+static const char *const field_names[] = {
+    "index", "position", "telegram", "offset", "function", "storage", "tariff", "subunit", "quantity", "unit", "type", "value",
+    "modifiers", "flags", "error", "action", "raw", "exponent", "factor", "addend", "final_dife", "mode2", "hundred_years",
+    "text", "raw_dif_hex", "raw_vif_hex", "raw_data_hex", "time", "data", "vif",
+};
+
+/* A misspelt storage would be that of another register. */
+static void check_fields(lua_State *L)
+{
+    for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
+        lua_pushvalue(L, -2);
+        if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TNIL)
+            luaL_error(L, "there is no field %s in a record", luaL_tolstring(L, -3, NULL));
+        lua_pop(L, 1);
+    }
+}
+
 static int record(lua_State *L)
 {
     draft d;
@@ -681,6 +699,7 @@ static int record(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     luaL_checkstack(L, 64, NULL);
+    check_fields(L);
     memset(&d, 0, sizeof d);
     field = data_field(L, &binary);
     if ((text = optional_string(L, "vif", &n))) {
@@ -697,6 +716,11 @@ static int record(lua_State *L)
 
 void mbus_open_encode(lua_State *L)
 {
-    lua_pushcfunction(L, record);
+    lua_createtable(L, 0, sizeof field_names / sizeof *field_names);
+    for (size_t i = 0; i < sizeof field_names / sizeof *field_names; i++) {
+        lua_pushboolean(L, 1);
+        lua_setfield(L, -2, field_names[i]);
+    }
+    lua_pushcclosure(L, record, 1);
     lua_setfield(L, -2, "record");
 }

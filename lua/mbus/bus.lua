@@ -38,7 +38,8 @@ local Address = require "mbus.address"
 ---@field meters? table<integer|string, mbus.BusOptions>  of a bus: options of single meters, by primary address or by 8 or
 ---16 hex digits, F as wildcard; those of the call go before them
 ---@field keys? string|table|function  AES-128 keys of encrypted meters, see decode.lua and security.lua
----@field dry_run? boolean        of a call: nothing is sent, and the result is the array of the frames that would be
+---@field dry_run? boolean        nothing is sent, and the result is the array of the frames that would be; not with `scan`
+---and `monitor`
 ---@field trace? fun(direction: "SEND"|"RECV"|"NOISE"|"ECHO", bytes: string, time: number)  sees all that is on the line
 ---@field name? string            of a bus driven by hand, for messages; default "manual"
 
@@ -49,6 +50,8 @@ local Address = require "mbus.address"
 ---meter, all telegrams: address 0..250, 254 for the only meter, or 8 or 16 hex digits, F is a wildcard. `readout.error` is
 ---set if the tail of a telegram is damaged but records before it are good; `err.readout` holds the telegrams that were
 ---good before a later one failed
+---@field scan fun(self: mbus.Bus, options?: mbus.ScanOptions): mbus.Search?, mbus.Error?  finds meters: an iterator of
+---mbus.FoundMeter, see procedure/scan.lua; nil: a range, mask or state that cannot be right
 ---Commands. Each takes options last, of the call: those above; with dry_run the result is the array of the frames. What
 ---changes something reads it back; a meter that acknowledges and does not obey gives an error of kind `rejected`, code
 ---"unchanged"
@@ -127,12 +130,12 @@ local CHECKS = {
 }
 
 -- A misspelt option would be ignored, and what it was to prevent would happen.
----@param others table<string, any>  names of options that belong to somebody else
+---@param others table<string, any>  options that belong to somebody else; "boolean": what they are
 local function check_options(options, level, others)
   if options == nil then return {} end
   if type(options) ~= "table" then error("options are a table, not " .. type(options), level + 1) end
   for name, value in pairs(options) do
-    local check = CHECKS[name]
+    local check = CHECKS[name] or others[name] == "boolean" and boolean
     local wrong = check and check(value)
     if wrong then error(("option %s: %s"):format(name, wrong), level + 1) end
     if not check and not others[name] then error("there is no option " .. tostring(name), level + 1) end
@@ -418,11 +421,14 @@ local function is_left(search)
   return search and (search.thread == coroutine.running() or coroutine.status(search.thread) == "dead")
 end
 
+local UNDER_WAY = "a request of this bus is under way: a callback of it cannot make another one"
+
 -- Waits for its turn; true if the bus is ours now.
 local function enter(bus)
   local common = bus.common
   if is_left(common.search) then error(OPEN, 3) end
   common.lock = common.lock or require("mbus.runtime").lock()
+  if common.lock.user == coroutine.running() then error(UNDER_WAY, 3) end
   bus.lock = common.lock
   if not bus.lock:acquire(bus) then return false end
   if not bus.closed then return true end
@@ -458,6 +464,7 @@ end
 local function perform(bus, options, procedure, ...)
   if bus.closed or not enter(bus) then return nil, closed(bus) end
   local _ <close> = bus.lock
+  bus.lock.user = coroutine.running()
   set_out(bus)
   local link = link_for(bus, options, (...))
   link.fulfil, link.bus, link.options = fulfil, bus, options
@@ -477,6 +484,7 @@ end
 ---The bus is busy from the first step to the end or `close`: another request of the same coroutine is an error meanwhile,
 ---those of other coroutines wait.
 ---@class mbus.Search
+---@operator call: any
 ---@field error? mbus.Error
 ---@field result any  what the procedure returned at its end
 ---@field package thread? thread  that has asked for the next last
@@ -543,9 +551,14 @@ local procedures = {}
 for _, name in ipairs(PROCEDURES) do procedures[name] = require("mbus.procedure." .. name) end
 
 -- The procedure of a method and its arguments, checked.
-local function prepare(level, name, ...)
-  local results = table.pack(procedures[name].prepare(level + 1, ...))
-  if results[1] then check_options(results[1], level + 1, procedures[name].options or NONE) end
+local function prepare(bus, level, name, ...)
+  local procedure, results = procedures[name], table.pack(procedures[name].prepare(level + 1, ...))
+  local options = results[1]
+  if options then check_options(options, level + 1, procedure.options or NONE) end
+  -- What a search sends next is up to what answers.
+  if options and procedure.finds and (options.dry_run or bus.options.dry_run) then
+    error("option dry_run: not with a search", level + 1)
+  end
   return table.unpack(results, 1, results.n)
 end
 
@@ -556,7 +569,7 @@ for name, procedure in pairs(procedures) do
   end
   Bus[name] = function(bus, ...)
     needs_transport(bus, 2)
-    return go(bus, prepare(2, name, ...))
+    return go(bus, prepare(bus, 2, name, ...))
   end
 end
 
@@ -581,7 +594,7 @@ function Bus:begin(name, ...)
   if not procedures[name] then error("unknown request: " .. tostring(name), 2) end
   if self.engine and self.engine:wants() ~= "done" then error("a request is under way", 2) end
   if self.closed then return nil, closed(self) end
-  local arguments = table.pack(prepare(2, name, ...))
+  local arguments = table.pack(prepare(self, 2, name, ...))
   local options = arguments[1]
   if not options then return finish(self, nil, arguments[2]) end
   self.trace = options.trace or self.options.trace
@@ -612,6 +625,10 @@ end
 ---@param line_errors? integer|boolean  characters with parity or framing errors, and breaks, among the bytes
 function Bus:feed(bytes, time, line_errors)
   local engine = engine_of(self)
+  if type(bytes) ~= "string" then error("bytes are a string, not " .. type(bytes), 2) end
+  if type(time) ~= "number" or time ~= time then
+    error("a time is a number, not " .. (type(time) == "number" and "NaN" or type(time)), 2)
+  end
   engine:feed(bytes, time, line_errors)
   flush_trace(engine.link, self.trace)
 end

@@ -36,7 +36,10 @@ local ALL = "\x7F"
 ---Data records, one behind the other.
 ---@param list table|string  bytes, or an array of tables as `record` takes them and of bytes
 ---@return string
-function M.records(list) return records.encode(2, list) end
+function M.records(list)
+  local bytes = records.encode(2, list)
+  return bytes
+end
 
 ---Writes values: CI 51.
 ---@param a integer
@@ -97,12 +100,14 @@ end
 ---@return string bytes
 function M.clock(a, time, options)
   options = options or {}
+  local kind = options.type or "F"
+  if kind ~= "F" and kind ~= "I" then error('option type: "F" or "I" expected', 2) end
   local parsed, err = time, nil
   if type(time) == "string" then parsed, err = clock.parse(time) end
   if not parsed then error(tostring(err), 2) end
   if not clock.is_settable(parsed) then error("no date and time from 1981 to 2080", 2) end
   if options.summer_time ~= nil then parsed = with_summer_time(parsed, options.summer_time) end
-  return request.write(a, clock.record(parsed, options.type or "F", options.hundred_years), options.fcb)
+  return request.write(a, clock.record(parsed, kind, options.hundred_years), options.fcb)
 end
 
 -- Three letters, or the number itself (EN 62056-21).

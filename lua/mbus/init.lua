@@ -19,6 +19,26 @@ local decode = require("mbus.decode").telegram
 ---@field run fun()  runs all that was spawned until nothing is left to do
 local M = {}
 
+local function table_only(value) return type(value) ~= "table" and "a table expected" end
+
+local DECODE_OPTIONS = {
+  formats = table_only,
+  address = function() return nil end,
+  keys = function(value)
+    local kind = type(value)
+    return kind ~= "string" and kind ~= "table" and kind ~= "function" and "a key, a table of keys, or a function expected"
+  end,
+}
+
+local function check_options(options, level)
+  if type(options) ~= "table" then error("options are a table, not " .. type(options), level + 1) end
+  for name, value in pairs(options) do
+    local check = DECODE_OPTIONS[name] or error("there is no option " .. tostring(name), level + 1)
+    local wrong = check(value)
+    if wrong then error(("option %s: %s"):format(name, wrong), level + 1) end
+  end
+end
+
 ---Reads one telegram. Its records are decoded when they are asked for.
 ---@param bytes string  exactly one frame
 ---@param options? mbus.DecodeOptions  keys of encrypted meters, formats of compact frames
@@ -26,7 +46,16 @@ local M = {}
 ---@return mbus.Error? err  the frame itself is bad; beside a telegram: its header is good, but it could not be decrypted
 function M.decode(bytes, options)
   if type(bytes) ~= "string" then error("bytes are a string, not " .. type(bytes), 2) end
+  if options ~= nil then check_options(options, 2) end
   return decode(bytes, options)
+end
+
+-- What is no transport would be noticed at the first request only.
+local function check_transport(transport, level)
+  for _, name in ipairs { "write", "read", "drain", "close" } do
+    if not transport[name] then error("a transport has write, read, drain and close; this has no " .. name, level + 1) end
+  end
+  return transport
 end
 
 ---Opens a bus.
@@ -39,7 +68,7 @@ function M.open(url, options)
   local Bus = require "mbus.bus"
   Bus.check(options, 2) -- before anything is opened
   if type(url) == "table" or type(url) == "userdata" then
-    return Bus.new(url.transport and url:transport() or url, options)
+    return Bus.new(check_transport(url.transport and url:transport() or url, 2), options)
   end
   if type(url) ~= "string" then error("a URL or a transport is needed, not " .. type(url), 2) end
   if url == "manual:" then return Bus.new(nil, options) end
@@ -48,15 +77,13 @@ function M.open(url, options)
   return Bus.new(transport, options)
 end
 
----@param bytes string
----@param separator? string  default " "
----@return string  upper case hex digits
-function M.hex(bytes, separator) return core.hex(bytes, separator) end
+---Upper case hex digits; the separator is " " by default.
+---@type fun(bytes: string, separator?: string): string
+M.hex = core.hex
 
----@param text string  hex digits; spaces, ":", "-", "," and 0x are skipped
----@return string? bytes
----@return mbus.Error? err
-function M.unhex(text) return core.unhex(text) end
+---Of hex digits; spaces, ":", "-", "," and 0x are skipped.
+---@type fun(text: string): string?, mbus.Error?
+M.unhex = core.unhex
 
 local LAZY = {
   freeclient = function() return require "mbus.freeclient" end,

@@ -7,7 +7,7 @@
 ---What else a telegram has (id, manufacturer, version, medium, medium_name, status, ...) is that of the first one.
 local problem = require("mbus.decode").problem
 
----@class mbus.Readout
+---@class mbus.Readout : mbus.Telegram
 ---@field address integer|string  as it was asked for
 ---@field telegrams mbus.Telegram[]
 ---@field error? mbus.Error  of the first telegram whose tail is damaged; the records before it are good
@@ -89,7 +89,33 @@ local function chain(telegrams, start, give)
   end
 end
 
----@return fun(): integer?, table?  index and record, in order
+-- Where an index is: number of the telegram, index of its first record, telegram; of the first one if it is nowhere.
+local function place_of(telegrams, index)
+  for number, base, telegram in walk(telegrams) do
+    if index < following(base, telegram) then return number, base, telegram end
+  end
+  return 0, 0, telegrams[1]
+end
+
+---@param index integer  from 0
+---@return mbus.Record? record
+function methods:record(index)
+  local number, base, telegram = place_of(self.telegrams, index)
+  local record = telegram and telegram:record(index - base)
+  return record and placed(record, number, base)
+end
+
+---The records that a compact profile packs.
+---@param index integer  of the profile; raises where there is no such record
+---@return mbus.Record[]? records  each with its `time`
+---@return mbus.Error? err    it is no profile
+function methods:profile(index)
+  local _, base, telegram = place_of(self.telegrams, index)
+  if not telegram then error("no such record", 2) end
+  return telegram:profile(index - base)
+end
+
+---@return fun(): integer?, mbus.Record?  index and record, in order
 function methods:records()
   return chain(self.telegrams, function(telegram) return telegram:records() end, function(number, base, _, record)
     placed(record, number, base)
@@ -105,8 +131,8 @@ function methods:each()
   end)
 end
 
----@param wanted table  quantity, unit, storage, tariff, subunit, function, modifiers; what is absent may be anything
----@return table? record  the first that fits
+---@param wanted mbus.Query
+---@return mbus.Record? record  the first that fits
 function methods:find(wanted)
   local base = 0
   for number, telegram in ipairs(self.telegrams) do
@@ -118,7 +144,7 @@ end
 
 local function presence(...) return select("#", ...) > 0, ... end
 
----@param wanted table  as in `find`
+---@param wanted mbus.Query
 ---@return any value    of the first record that fits, without making a table of it; nil also if there is none
 ---@return string? unit
 function methods:value(wanted)
@@ -128,8 +154,8 @@ function methods:value(wanted)
   end
 end
 
----@param wanted table  as in `find`
----@return table[] records  all that fit, in order
+---@param wanted mbus.Query
+---@return mbus.Record[] records  all that fit, in order
 function methods:select(wanted)
   local found = {}
   for number, base, telegram in walk(self.telegrams) do

@@ -93,13 +93,27 @@ end
 ---@param new integer  0..250
 ---@param fcb? integer
 ---@return string bytes
-function M.set_primary_address(a, new, fcb) return M.write(a, M.primary_address_record(new), fcb) end
+function M.set_primary_address(a, new, fcb)
+  if math.type(new) ~= "integer" or new < 0 or new > 250 then error("a meter may have the primary addresses 0 to 250", 2) end
+  return M.write(a, M.primary_address_record(new), fcb)
+end
+
+-- Without wildcards.
+local function is_own(digits)
+  if type(digits) ~= "string" or not digits:find "^%d%d%d%d%d%d%d%d" then return false end
+  if #digits == 8 then return true end
+  local parsed = #digits == 16 and address.parse(digits)
+  return parsed and not parsed.wildcard
+end
 
 ---@param a integer
 ---@param digits string  8 decimal digits, or 16 of the complete address
 ---@param fcb? integer
 ---@return string bytes
-function M.set_secondary_address(a, digits, fcb) return M.write(a, M.identification_record(digits), fcb) end
+function M.set_secondary_address(a, digits, fcb)
+  if not is_own(digits) then error("a meter may have 8 decimal digits, and 8 hex ones without FF behind them", 2) end
+  return M.write(a, M.identification_record(digits), fcb)
+end
 
 ---Switches the line speed of a meter. The acknowledgement still comes at the old one.
 ---@param a integer

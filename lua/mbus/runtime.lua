@@ -270,14 +270,26 @@ function M.poll()
   repeat coroutine.yield() until not wait.thread
 end
 
----Starts a coroutine at once, up to its first wait. An error in it is kept, and raised by `run`.
+local function traced(err)
+  if err == nil then return "nil" end
+  return type(err) == "string" and debug.traceback(err, 2) or err
+end
+
+local function keep(ok, err)
+  if not ok then failures[#failures + 1] = err end
+end
+
+-- An error is caught within the coroutine: so what is open there is closed, as at the end of a block, and may wait.
+local function guarded(fn, ...) keep(xpcall(fn, traced, ...)) end
+
+---Starts a coroutine at once, up to its first wait. An error in it closes what it has open, is kept, and raised by `run`.
 ---@param fn fun(...)
 ---@param ... any
 ---@return thread
 function M.spawn(fn, ...)
   if type(fn) ~= "function" then error("a function expected", 2) end
-  local thread = coroutine.create(fn)
-  step(thread, ...)
+  local thread = coroutine.create(guarded)
+  step(thread, fn, ...)
   return thread
 end
 
@@ -299,6 +311,7 @@ end
 ---First come, first served.
 ---@class mbus.Lock
 ---@field held boolean
+---@field user? thread  that would wait for itself if it asked again
 ---@field queue table[]  {resume, owner}
 local Lock = {}
 Lock.__index = Lock
@@ -338,6 +351,7 @@ end
 ---Gives it to the one that has waited longest.
 function Lock:release()
   if not self.held then error("the lock is not held", 2) end
+  self.user = nil
   local waiter = table.remove(self.queue, 1)
   if waiter then waiter.resume(true) else self.held = false end
 end

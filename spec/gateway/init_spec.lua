@@ -26,6 +26,26 @@ describe("a gateway", function()
     assert.equal("not_found", err.kind)
   end)
 
+  it("tells errors of callbacks on standard error where nobody listens to its log", function()
+    local script = [[
+      local gateway = assert(require("mbus").gateway { connections = { { name = "h", url = "sim:",
+        bindings = { { name = "e", address = 10, index = 0 } } } } })
+      gateway:on("value", function() gateway:stop() error "mistake" end)
+      if arg and arg[1] then gateway:on("log", function(_, level) if arg[1] == "raise" and level == "error" then error "log" end end) end
+      gateway:run()]]
+    local function err_of(argument)
+      local file = os.tmpname()
+      helper.write(file, script)
+      local status, _, err = helper.shell(helper.environment() .. "lua5.4 " .. file .. " " .. argument)
+      os.remove(file)
+      assert.equal(0, status)
+      return err
+    end
+    assert.matches('callback of "value" fails: .*mistake', err_of "")
+    assert.equal("", err_of "listen")
+    assert.matches('callback of "log" fails: .*log', err_of "raise")
+  end)
+
   it("can work with what is good of a config", function()
     local world = world_of "a"
     local gateway, news, log = support.gateway(world, { connections = {

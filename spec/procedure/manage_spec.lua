@@ -516,6 +516,18 @@ describe("a dry run", function()
     assert.equal(count, #sent)
   end)
 
+  it("is refused where something is searched for, which would be sent", function()
+    local bus, _, sent = two()
+    local planned = mbus.open("manual:", { dry_run = true })
+    for _, call in ipairs { { bus.scan, bus, { dry_run = true } }, { bus.scan, bus, { secondary = true, dry_run = true } },
+      { bus.monitor, bus, { dry_run = true } }, { planned.begin, planned, "scan" } } do
+      local ok, message = pcall(table.unpack(call))
+      assert.is_false(ok)
+      assert.matches("option dry_run: not with a search", message, 1, true)
+    end
+    assert.equal(0, #sent)
+  end)
+
   it("works on a bus driven by hand, without a step", function()
     local bus = mbus.open("manual:")
     assert(bus:begin("reset", 5, 0x10, { dry_run = true }))

@@ -45,6 +45,29 @@ local function fails(answers, kind, address, options)
   return err, world
 end
 
+describe("a readout", function()
+  it("gives one record, or what a profile packs, by the index over all telegrams", function()
+    local Readout = require "mbus.readout"
+    local function telegram(data)
+      return assert(core.telegram(core.long(8, 5, 0x72, core.unhex "78563412 2423 28 04 01 00 0000" .. core.unhex(data))))
+    end
+    local readout = Readout.new(5, { telegram "0C 13 01 00 00 00 1F",
+      telegram "02 6C EF 21 04 13 10 27 00 00 0D 93 1F 08 72 FD 01 00 02 00 02 00" })
+    local indices = {}
+    for index, record in readout:records() do
+      indices[#indices + 1] = index
+      assert.same(record, readout:record(index))
+    end
+    assert.same({ 0, 2, 3, 4 }, indices) -- 1 is the DIF 1F
+    assert.same({ nil, nil, nil }, { readout:record(1), readout:record(5), readout:record(-1) })
+    assert.same(readout.telegrams[2]:profile(2), readout:profile(4))
+    assert.is_nil((readout:profile(0)))
+    for _, index in ipairs { 1, 5, -1 } do
+      assert.error_matches(function() readout:profile(index) end, "no such record")
+    end
+  end)
+end)
+
 describe("reading a meter by its primary address", function()
   it("sends SND_NKE and REQ_UD2 with the frame count bit set", function()
     local readout, err, world = read(meter(single()))

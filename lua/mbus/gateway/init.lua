@@ -121,7 +121,8 @@ local EVENTS = { value = true, log = true, overrun = true, stop = true, reload =
 ---    "overrun"  fn(connection, period, skipped)          seconds, and how many cycles fell out
 ---    "reload"   fn(err?)                                 the config was loaded again, or could not be
 ---    "stop"     fn()                                     all has ended
----A callback may wait (read, write); an error in it is logged and goes no further.
+---A callback may wait (read, write); an error in it is logged and goes no further. Errors of the gateway itself, these
+---among them, go to standard error where nobody listens to "log".
 ---@param event "value"|"log"|"overrun"|"reload"|"stop"
 ---@param fn function
 ---@return fun() off  takes it back
@@ -141,10 +142,18 @@ function Gateway:on(event, fn)
   return function() change(listener) end
 end
 
+-- An error that nobody listens to is not lost.
+local function to_stderr(text) io.stderr:write("mbus: ", text, "\n") end
+
 local function emit(self, event, ...)
   for _, fn in ipairs(self.listeners[event] or {}) do
     local ok, err = xpcall(fn, debug.traceback, ...)
-    if not ok and event ~= "log" then self:log("error", ("callback of %q fails: %s"):format(event, err)) end
+    local text = not ok and ("callback of %q fails: %s"):format(event, err)
+    if text and event == "log" then
+      to_stderr(text)
+    elseif text then
+      self:log("error", text)
+    end
   end
 end
 
@@ -199,7 +208,10 @@ function Gateway:tell_log(connection, level, text, time) emit_apart(self, "log",
 
 ---@param level "error"|"warning"|"info"
 ---@param text string
-function Gateway:log(level, text) emit_apart(self, "log", nil, level, text, self.clock.time()) end
+function Gateway:log(level, text)
+  if level == "error" and #(self.listeners.log or {}) == 0 then to_stderr(text) end
+  emit_apart(self, "log", nil, level, text, self.clock.time())
+end
 
 ---All values, one after another, until the gateway stops. Starts it.
 ---

@@ -25,7 +25,7 @@ function M.address_or_all(level, value)
   if tonumber(value) == Address.BROADCAST and #tostring(value) <= 5 then
     return { a = Address.BROADCAST, text = Address.BROADCAST }
   end
-  return M.address(level + 1, value)
+  return M.address(level, value) -- a tail call: no level of its own
 end
 
 ---@return nil

@@ -78,4 +78,4 @@ local function prepare(level, address, baudrate, options)
   return options or {}, parsed, baudrate, not (options and options.stay == false)
 end
 
-return { prepare = prepare, run = run, options = { stay = true } }
+return { prepare = prepare, run = run, options = { stay = "boolean" } }

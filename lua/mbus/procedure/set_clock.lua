@@ -122,4 +122,6 @@ local function prepare(level, address, time, options)
     hundred_years = options.hundred_years }
 end
 
-return { prepare = prepare, run = run, options = { type = true, hundred_years = true, standard_time = true, summer_time = true } }
+local OPTIONS = { type = true, hundred_years = "boolean", standard_time = "boolean", summer_time = "boolean" }
+
+return { prepare = prepare, run = run, options = OPTIONS }

@@ -95,4 +95,4 @@ local function prepare(level, address, wanted, options)
   return options, parsed, records.encode(level + 1, wanted), options.verify
 end
 
-return { prepare = prepare, run = run, options = { verify = true } }
+return { prepare = prepare, run = run, options = { verify = "boolean" } }
