@@ -414,7 +414,7 @@ describe("mbus config", function()
       assert.matches("-- not in here: interrupted", made, 1, true)
       assert.matches("_energy", made)
       local last
-      for frame in helper.read(folder .. "/trace"):gmatch "RECV %(%d+%) ([^\n]*)" do last = frame end
+      for frame in helper.read(folder .. "/trace"):gmatch "SEND %(%d+%) ([^\n]*)" do last = frame end
       assert.equal("10 40 FD 3D 16", last)
       assert.equal(0, (helper.mbus("config check " .. folder .. "/made.lua")))
     end)

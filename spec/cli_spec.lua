@@ -122,6 +122,22 @@ describe("mbus decode", function()
     assert.matches("standard input, byte 1: ", err)
   end)
 
+  it("knows a binary stream by what no text holds, whatever it begins with", function()
+    local bytes = require("mbus.core").unhex(HYD)
+    local short = "\x10\x5B\x05\x60\x16"
+    for _, noise in ipairs { "A", "h", "hhh", "# ", "\n", "7 \nx\n", "\xE5\xA5", "\xE5\x8B\x4A", "\xEF\xBB\xBF", "\xC3\xA4" } do
+      for _, format in ipairs { "json", "jsonl" } do
+        local _, out, err = mbus("decode -f " .. format, noise .. bytes .. noise .. short)
+        local name = ("%q "):format(noise) .. err
+        assert.equal(1, select(2, out:gsub('"id": ?"31892747"', "")), name)
+        assert.equal(1, select(2, out:gsub('"type": ?"short"', "")), name)
+      end
+    end
+    assert.matches("acknowledgement", select(2, mbus("decode", "A\xE5")))
+    local _, out = mbus("decode", "# Z\xE4hler\nkein Hex\n\xE5\x9C\xB0\n" .. HYD .. "\n\0\n" .. HYD .. "\n\x1A")
+    assert.equal(2, select(2, out:gsub("Meter +31892747", "")))
+  end)
+
   it("ends with 1 if anything is bad, and tells where on standard error", function()
     local code, out, err = mbus("decode", HYD .. "\n" .. BAD_CHECKSUM .. "\n" .. CUT_TAIL .. "\nnonsense\n")
     assert.equal(1, code)
@@ -173,6 +189,9 @@ describe("mbus decode", function()
       local _, text = shell(pipe:format(folder, folder, helper.environment(), folder))
       assert.matches('"type":"ack"', text)
     end)
+    code, out = shell(("{ echo nonsense; sleep 2; } | %s timeout 1 lua5.4 lua/bin/mbus decode -f jsonl"):format(helper.environment()))
+    assert.matches("bad_hex", out)
+    assert.equal(124, code)
   end)
 
   it("ends quietly when nobody reads on, and not when the disk is full", function()
@@ -191,6 +210,22 @@ describe("mbus decode", function()
 end)
 
 describe("mbus decode --replay", function()
+  it("shows what is good of a damaged capture, and a trace with what else went to standard error", function()
+    helper.with_folder(function(folder)
+      local _, _, trace = mbus "read sim: 10 99 --trace"
+      helper.write(folder .. "/trace", trace .. "\n   1.7 RECV (005) 10 00\n   1.800 SEND (005) 10 40 05 45 16\n\0\0\0")
+      local code, out, err = mbus(("decode --replay %s/trace"):format(folder))
+      assert.equal(1, code)
+      assert.matches("Meter +82969010, KAM", out)
+      assert.matches("SND_NKE to 5\n$", out)
+      assert.matches("^mbus: [^\n]*/trace: line 9 of the capture: [^\n]*\nmbus: [^\n]*: line 11 [^\n]*\nmbus: [^\n]*: line 13 [^\n]*\n$", err)
+      helper.write(folder .. "/none", "nothing\nat all\n")
+      code, out, err = mbus(("decode --replay %s/none"):format(folder))
+      assert.same({ 2, "" }, { code, out })
+      assert.matches("^mbus: [^\n]*/none: line 1 of the capture: [^\n]*\n$", err)
+    end)
+  end)
+
   it("goes without other input", function()
     local code, out, err = mbus "decode 10 40 0A 4A 17 --replay /dev/null"
     assert.same({ 2, "", "mbus: --replay goes without other input\n" }, { code, out, err })
@@ -198,6 +233,20 @@ describe("mbus decode --replay", function()
 end)
 
 describe("mbus read", function()
+  it("tells in the document, too, that a readout is not whole", function()
+    helper.with_folder(function(folder)
+      local head = "78 56 34 12 24 40 01 07 55 00 00 00 "
+      helper.write(folder .. "/bus.lua", ("return { meters = { { address = 5, silent_after = 2, telegrams = { { data = %q }, "
+        .. "{ data = %q } } } } }"):format(head .. "01 13 01 1F", head .. "01 13 02"))
+      for format, told in pairs { table = "Problem +no answer to REQ_UD2", json = '"text": "no answer to REQ_UD2', xml = "<!%-%- no answer to REQ_UD2" } do
+        local code, out = mbus(("read sim:%s/bus.lua 5 -f %s"):format(folder, format))
+        assert.equal(1, code)
+        assert.matches("0%.001", out)
+        assert.matches(told, out)
+      end
+    end)
+  end)
+
   it("reads by primary and secondary address, with wildcards", function()
     local code, out, err = mbus "read sim: 10 3189274724232804 8300367FFFFFFFFF"
     assert.equal(1, code) -- the wildcard fits several meters

@@ -67,9 +67,10 @@ local function parse_line(line)
 end
 
 ---@param text string
+---@param damaged? mbus.Error[]  takes what is wrong with lines, which are left out; without it the first such line is the end
 ---@return mbus.Capture? capture
 ---@return mbus.Error? err  kind `invalid`, with the number of the line
-function M.parse(text)
+function M.parse(text, damaged)
   local capture, number = { entries = {} }, 0
   for line in text:gmatch("([^\n]*)\n?") do
     number = number + 1
@@ -81,8 +82,9 @@ function M.parse(text)
       capture.start = value
     elseif line:find("%S") and not line:find("^%s*#") then
       local entry, message = parse_line(line)
-      if not entry then return nil, Error.new("invalid", ("line %d of the capture: %s"):format(number, message)) end
-      table.insert(capture.entries, entry)
+      local err = not entry and Error.new("invalid", ("line %d of the capture: %s"):format(number, message))
+      if err and not damaged then return nil, err end
+      table.insert(err and damaged or capture.entries, err or entry)
     end
   end
   return capture
@@ -91,17 +93,18 @@ end
 local OPEN_ERRORS = { [2] = "not_found", [13] = "permission" } -- ENOENT, EACCES
 
 ---@param path string
+---@param damaged? mbus.Error[]  as of `parse`
 ---@return mbus.Capture? capture
 ---@return mbus.Error? err  kinds `not_found`, `permission`, `io`, `invalid`
-function M.read(path)
+function M.read(path, damaged)
   local file, message, code = io.open(path, "rb")
   if not file then return nil, Error.new(OPEN_ERRORS[code] or "io", message) end
   local text, read_message = file:read("a")
   file:close()
   if not text then return nil, Error.new("io", ("%s: %s"):format(path, read_message)) end
-  local capture, err = M.parse(text)
-  if not capture then return nil, Error.new("invalid", ("%s: %s"):format(path, err.message)) end
-  return capture
+  local capture, err = M.parse(text, damaged)
+  for _, one in ipairs(damaged or { err }) do one.message = ("%s: %s"):format(path, one.message) end
+  return capture, err
 end
 
 return M

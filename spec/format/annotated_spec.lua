@@ -153,6 +153,18 @@ describe("an explained record", function()
     assert.equal("data: 10h = 16 / 4096 = 0.00390625", (parts("01 FB 6A 10")[3]:gsub("0+$", "")))
   end)
 
+  it("shows digits as people write them, whichever byte comes first", function()
+    local function counter(ci, hex)
+      return (explain(core.long(0x08, 5, ci, core.unhex(hex)), { width = 120 }):match "counter   ([^\n]*)")
+    end
+    assert.equal("00000123h = 291 × 10^-3 = 0.291 m3", counter(0x77, "12345678 01 01 E9 7E 00000123 FFFFFFFE"))
+    assert.equal("BCD F0000123, F is a minus × 10^-3 = -0.123 m3", counter(0x77, "12345678 01 00 E9 7E F0000123 00000001"))
+    assert.equal("BCD 00000123 = 123 m3", counter(0x73, "12345678 01 00 AC 9C 00000123 00000001")) -- a medium of mode 2
+    assert.equal("BCD 00000123 = 123 m3", counter(0x73, "78563412 01 00 EC 7E 23010000 01000000"))
+    local shown = explain(core.long(0x08, 5, 0x76, core.unhex "12345678 4024 01 07 55 00 0000 0D FD 11 03 61 62 63"))
+    assert.matches('first character first: "abc"', shown, 1, true)
+  end)
+
   it("takes DIFEs apart", function()
     assert.same({ "DIF: 32-bit integer, maximum, storage + 1", "DIFE: storage + 2, tariff + 1, subunit + 1", "DIFE: tariff + 8" },
       { table.unpack(parts "D4 D1 20 03 01 00 00 00", 1, 3) })
@@ -234,6 +246,13 @@ describe("an explained frame that is not good", function()
     assert.equal("too_many_dife", err.code)
     assert.matches("record 0: volume = 0.007 m3\n", shown, 1, true)
     assert.matches("\ndamaged: .- at byte 33\n  22  8B .-\n  33  60 04 37 18 02 +`.7..\n\nend of the frame\n", shown)
+  end)
+
+  it("gives no role to bytes that it cannot know", function()
+    local shown = explain(core.long(0x08, 5, 0x73, core.unhex "78563412 2440 01 07 55 00 0000 34 12 78 56 01 02"))
+    assert.not_matches("signature of the record headers", shown, 1, true) -- which would stand behind the header
+    assert.matches("a fixed data structure has 16 bytes", shown, 1, true)
+    assert.not_matches("subcode", explain(core.long(0x53, 5, 0x50, "")))
   end)
 
   it("says that encrypted data is not read, and does not call it damaged", function()

@@ -46,6 +46,7 @@ local function file_of(text, choose)
     at = stop + 1
     return piece
   end
+  function file.seek() return nil end -- as of a pipe
   function file.close() end
   return file
 end
@@ -80,7 +81,7 @@ local function check_input(text, options, choose)
   local joined, cut = table.concat(whole, "|"), table.concat(telegrams(text, options, choose), "|")
   -- Noise of a stream is told as it comes.
   promise.that(cut:gsub("|", "") == joined:gsub("|", ""), "other telegrams when the file is read in pieces")
-  if options.lines and not text:find("^[\x68\x80-\xFF]") and not text:find("^[^\t\n\v\f\r -~]") then
+  if options.lines and not text:find("^[\x68\x80-\xFF]") and not text:find "[\0-\8\14-\31\127]" then
     local _, lines = text:gsub("\n", "")
     if text ~= "" and text:sub(-1) ~= "\n" then lines = lines + 1 end
     promise.that(#whole == lines, "%d answers for %d lines", #whole, lines)

@@ -81,6 +81,16 @@ describe("a simulated meter", function()
       assert.same({ 1, 1, 2, 2, 3, 1 }, seen)
     end)
 
+    it("sends the same telegram on an unchanged FCB also after a command, with what has changed", function()
+      local ask = bus_with(three())
+      assert.equal(1, which(ask(short(REQ_1, 5))))
+      assert.equal(2, which(ask(short(REQ_0, 5))))
+      assert.equal("E5", ask(core.long(SND_1, 5, 0x51, core.unhex "01 7A 07")))
+      local again = ask(short(REQ_0, 7))
+      assert.same({ 2, "07" }, { which(again), again:sub(16, 17) })
+      assert.equal(3, which(ask(short(REQ_1, 7))))
+    end)
+
     it("begins again after SND_NKE, after application reset and at FCV = 0", function()
       local ask = bus_with(three())
       local function two() return which(ask(short(REQ_1, 5))), which(ask(short(REQ_0, 5))) end
@@ -157,6 +167,38 @@ describe("a simulated meter", function()
   end)
 
   describe("made of bytes", function()
+    it("counts its answers in the header, and nothing else", function()
+      local records = { { quantity = "volume", unit = "m3", value = 1, exponent = 0, data = "int8" } }
+      local ask, sim = bus_with { address = 5, access_no = 255, babbles = 1000, telegrams = { { records = records }, { records = records } } }
+      local function access_no(request) return core.unhex(ask(request)):byte(16) end
+      sim:take(0)
+      for _ = 1, 3 do sim:next() end
+      assert.equal(255, access_no(short(REQ_1, 5)))
+      assert.equal(255, access_no(short(REQ_1, 5)))
+      assert.equal(0, access_no(short(REQ_0, 5)))
+      ask(core.long(SND_1, 5, 0x51, "\x08\x16"))
+      assert.equal(1, access_no(short(REQ_1, 5)))
+      assert.equal(2, access_no(short(REQ_0, 5)))
+    end)
+
+    it("puts records that were asked for behind its own header, also of telegrams that have none", function()
+      local ask = bus_with { address = 5, id = "12345678", manufacturer = "PAD", version = 1, medium = 7,
+        telegrams = { { ci = 0x78, data = "0C 13 00 25 01 00 02 5A 20 02 01 FD 17 00" }, { data = HEADER .. "01 16 09" } } }
+      ask(core.long(SND_1, 5, 0x51, "\x08\x5A\x08\x16"))
+      local frame = assert(core.frame(core.unhex(ask(short(REQ_1, 5)))))
+      assert.equal(0x72, frame.ci)
+      assert.equal("78 56 34 12 24 40 01 07 00 00 00 00 02 5A 20 02 01 16 09", core.hex(frame.data))
+    end)
+
+    it("keeps the order of bytes in records that were asked for", function()
+      local ask = bus_with { address = 5, id = "12345678", manufacturer = "PAD", mode2 = true,
+        telegrams = { { ci = 0x76, data = "12 34 56 78 40 24 00 00 55 00 00 00 0C 13 00 01 23 45 02 5A 00 10" } } }
+      ask(core.long(SND_1, 5, 0x51, "\x08\x13"))
+      local frame = assert(core.frame(core.unhex(ask(short(REQ_1, 5)))))
+      assert.equal(0x76, frame.ci)
+      assert.equal("12 34 56 78 40 24 00 00 00 00 00 00 0C 13 00 01 23 45", core.hex(frame.data))
+    end)
+
     it("sends user data with the CI and C field that are set, and frames as they are", function()
       local ask = bus_with { address = 5, telegrams = { { data = "01 02", ci = 0x73, c = 0x18 }, { frame = "68 00 16" } } }
       assert.equal(core.hex(core.long(0x18, 5, 0x73, "\1\2")), ask(short(REQ_1, 5)))

@@ -49,9 +49,10 @@ local function show(out, args, options, bytes, where, err)
 end
 
 local function replay(args)
-  local heard = require "mbus.cli.heard"
-  local captured, err = require("mbus.capture").read(args.replay)
-  if not captured then
+  local heard, damaged = require "mbus.cli.heard", {}
+  local captured, err = require("mbus.capture").read(args.replay, damaged)
+  if captured and #captured.entries == 0 then err = damaged[1] end
+  if err then
     console.complain(err)
     return console.USAGE
   end
@@ -60,7 +61,8 @@ local function replay(args)
   local out = heard.new(args.format, key)
   for entry in heard.entries(captured) do out.show(entry) end
   out.finish()
-  return #captured.entries > 0 and console.OK or console.INCOMPLETE
+  for _, one in ipairs(damaged) do console.complain(one) end
+  return #captured.entries > 0 and #damaged == 0 and console.OK or console.INCOMPLETE
 end
 
 function M.run(args)

@@ -11,6 +11,7 @@ local M = {}
 
 local CHUNK = 65536
 local MAX_NOISE = 4096
+local MAX_LOOK = 4096
 
 ---@class mbus.cli.input.Options
 ---@field lines? boolean  every line is a telegram, also an empty or incomplete one
@@ -91,7 +92,7 @@ end
 --- Binary -------------------------------------------------------------------------------------------------------
 
 ---Frames out of a stream; what lies between them is told as it is.
-local function read_binary(name, file, head, _, yield, size)
+local function read_binary(name, file, head, yield, size)
   local deframer, noise, position = core.deframer(), "", 0
   local function give_noise()
     if noise ~= "" then yield(noise, ("%s, byte %d"):format(name, position - #noise)) end
@@ -121,30 +122,47 @@ end
 
 --- Which of the two ---------------------------------------------------------------------------------------------
 
----Reads as many bytes as it takes to know, at most four: standard input may be a live line.
----@return string? head  nil at the end of the file
----@return boolean? is_binary
-local function look(file)
-  local head = file:read(1)
-  if not head then return nil end
-  if head == "\x68" then
-    head = head .. (file:read(3) or "")
-    return head, head:sub(2, 2) == head:sub(3, 3) and head:sub(4, 4) == "\x68"
-  elseif head:find("[\xC2-\xF4]") then
-    -- May begin a word in UTF-8, or the mark that some editors put before a text.
-    head = head .. (file:read(1) or "")
-    if head ~= "\xEF\xBB" then return head, not head:find("^.[\x80-\xBF]") end
-    head = head .. (file:read(1) or "")
-    return head == "\xEF\xBB\xBF" and "" or head, false
+local MARK = "\xEF\xBB\xBF" -- of UTF-8, which some editors put before a text
+
+-- What is in every frame but E5, at least at its end, and in no text: control characters other than line ends and blanks, the
+-- end mark of DOS, and ESC of colours.
+local NO_TEXT = "[\0-\8\14-\25\28-\31\127]"
+
+-- Begins as a long frame, or with what begins no character of UTF-8.
+local function is_no_text(head)
+  return head:find "^\x68(.)%1\x68" or head:find "^[\x80-\xC1\xF5-\xFF]" or head:find "^[\xC2-\xF4][^\x80-\xBF]"
+end
+
+local function without_mark(head) return (head:gsub("^" .. MARK, "")) end
+
+local function is_hex(text) return (core.unhex(text) or "") ~= "" end
+
+---Reads as far as it takes to know: never behind the first frame or the first line of hex digits, since standard input may be
+---a live line. A line that is neither may be noise.
+---@param is_hasty boolean  who writes waits for what is said to the first line, whatever it is
+---@return string head
+---@return boolean is_binary
+local function look(file, is_hasty)
+  local head, line = "", 1
+  while #head < MAX_LOOK do
+    local byte = file:read(1)
+    if not byte then return head, not utf8.len(head) end
+    head = head .. byte
+    if byte:find(NO_TEXT) or is_no_text(head) then return head, true end
+    if byte == "\n" then
+      if is_hasty or is_hex(without_mark(head:sub(line))) then break end
+      line = #head + 1
+    end
   end
-  return head, head:find("^[^\t\n\v\f\r -~]") ~= nil
+  return head, false
 end
 
 local function read_stream(name, file, size, options, yield)
-  local head, is_binary = look(file)
-  if not head then return end
-  local read = is_binary and read_binary or read_text
-  read(name, file, head, options, yield, size)
+  local is_pipe = not file:seek()
+  local head, is_binary = look(file, options.lines and is_pipe)
+  if head == "" then return end
+  if is_binary then return read_binary(name, file, head, yield, size) end
+  read_text(name, file, without_mark(head), options, yield)
 end
 
 --- Arguments ----------------------------------------------------------------------------------------------------
@@ -160,8 +178,6 @@ local function open(name)
   end
   return file
 end
-
-local function is_hex(argument) return (core.unhex(argument) or "") ~= "" end
 
 -- Bytes typed one by one, as in `mbus decode 10 40 05 45 16`.
 local function is_byte(argument) return argument:find("^0?[xX]?%x?%x$") ~= nil end

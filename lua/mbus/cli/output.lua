@@ -19,7 +19,7 @@ local function table_writer()
   end
   return {
     telegram = function(telegram) put(format.telegram(telegram, style)) end,
-    readout = function(readout) put(format.readout(readout, style)) end,
+    readout = function(readout, err) put(format.readout(readout, style, err)) end,
     -- What has no table is told on standard error by the command.
     failure = function() end,
     unread = function() end,

@@ -1,4 +1,4 @@
----`--trace`: every frame on the line, on standard error, with the time since the first one in seconds.
+---`--trace`: every frame on the line, on standard error, with the time since the first one in seconds, as in a capture.
 ---
 ---       0.000 SEND (005) 10 40 09 49 16
 ---       0.061 RECV (001) E5
@@ -12,7 +12,7 @@ end
 function M.new()
   local hex = require("mbus.core").hex
   local start
-  local names = { send = "SEND", receive = "RECV" }
+  local names = { receive = "SEND", send = "RECV" } -- what a simulator receives, a master has sent
   return function(direction, bytes, time)
     start = start or time
     io.stderr:write(("%8.3f %s (%03d) %s\n"):format(time - start, names[direction] or direction, #bytes, hex(bytes)))

@@ -221,11 +221,16 @@ local function lvar(code)
   return ("binary, %d bytes"):format(size)
 end
 
--- Most significant byte first, as people write numbers.
-local function in_order(data, telegram)
-  local mode2 = select(2, setting(telegram)) == 0x76 or telegram.ci == 0x55
-  return mode2 and data or data:reverse()
+-- EN 1434-3: mode 2, and the media of it in the fixed structure.
+local MODE_2 = { [0x55] = true, [0x56] = true, [0x76] = true, [0x77] = true }
+
+local function is_high_byte_first(telegram)
+  local medium = telegram.header == "fixed" and telegram.medium or 0
+  return MODE_2[telegram.ci] or medium >= 0x0A and medium <= 0x0E
 end
+
+-- Most significant byte first, as people write numbers.
+local function in_order(data, telegram) return is_high_byte_first(telegram) and data or data:reverse() end
 
 local function is_bcd(field, code)
   if field == 0x0D then return code >= 0xC0 and code <= 0xDF end
@@ -284,7 +289,10 @@ end
 
 local SHOW = {
   number = calculation,
-  string = function(record) return 'last character first: "' .. text.printable(record.value) .. '"' end,
+  string = function(record, _, _, _, telegram)
+    local order = is_high_byte_first(telegram) and "first" or "last"
+    return ('%s character first: "%s"'):format(order, text.printable(record.value))
+  end,
   date = clock, datetime = clock, time = clock,
 }
 
@@ -332,9 +340,8 @@ local function add_data(parts, record, telegram, is_begun, role)
     add(parts, 1, "LVAR", "data", lvar(code))
     data = data:sub(2)
   end
-  local show = SHOW[record.type]
-  local meaning = show and (record.value or record.type ~= "string") and show(record, in_order(data, telegram), field, code)
-    or "bytes as they are"
+  local show = (record.value or record.type ~= "string") and SHOW[record.type]
+  local meaning = show and show(record, in_order(data, telegram), field, code, telegram) or "bytes as they are"
   if #data > 0 then add(parts, #data, role or "data", "data", meaning) end
   local said = remark(record)
   if said and #data > 0 then add(parts, 0, "", "data", said) end

@@ -203,9 +203,9 @@ local function put_preamble(page, telegram)
     page:put(1, "error", "data", words(telegram.application_error.name))
   elseif telegram.alarm_status then
     page:put(1, "alarm", "data", ("%02Xh: bits that the manufacturer defines"):format(telegram.alarm_status))
-  elseif telegram.application_reset then
+  elseif (telegram.application_reset or "") ~= "" then
     page:put(page.stop - page.at, "subcode", "data", "which application")
-  elseif telegram.format_signature then
+  elseif telegram.format_signature and telegram.error.code ~= "fixed_length" then
     page:put(2, "format", "data", ("signature of the record headers, %04Xh"):format(telegram.format_signature))
     page:put(2, "CRC", "data", "of the full frame that this one stands for")
   elseif telegram.ci and telegram.ci >= 0x69 and telegram.ci <= 0x6B and not is_damaged then

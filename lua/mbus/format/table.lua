@@ -331,8 +331,9 @@ end
 
 ---@param readout mbus.Readout
 ---@param options? mbus.format.table.Options
+---@param err? mbus.Error  why the readout is not whole, if the reading stopped before its end
 ---@return string  several lines, each with its line end
-function M.readout(readout, options)
+function M.readout(readout, options, err)
   options = completed(options)
   local lines = {}
   add_head(lines, readout.telegrams[1], readout.address, options)
@@ -341,6 +342,10 @@ function M.readout(readout, options)
   for _, telegram in ipairs(readout.telegrams) do
     add_special(lines, telegram, options)
     add_tail(lines, telegram, options)
+  end
+  if err then
+    lines[#lines + 1] = ""
+    add_labelled(lines, "Problem", ("%s; this is not the whole readout"):format(err.message), options)
   end
   return table.concat(lines, "\n") .. "\n"
 end

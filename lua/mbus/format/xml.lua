@@ -19,6 +19,8 @@
 --- * ProductName, which libmbus looks up in a list of its own and which no meter sends, is there and empty.
 ---
 ---The Z behind a date and time is kept, because programs look for it; meters send local time.
+local decode = require "mbus.decode"
+local Error = require "mbus.error"
 local number = require "mbus.format.number"
 
 local M = {}
@@ -234,20 +236,23 @@ local function add_records(out, telegram, place)
     end
   end
   if telegram.manufacturer_data then add_record(out, place, add_manufacturer_data, telegram) end
-  if telegram.error then out[#out + 1] = comment(("%s at byte %d"):format(telegram.error.message, telegram.error.offset)) end
+  local problem = decode.problem(telegram)
+  if problem then out[#out + 1] = comment(tostring(Error.wrap(problem))) end
 end
 
 --- Elements -----------------------------------------------------------------------------------------------------
 
 local function element(out) return "<MBusData>\n\n" .. table.concat(out, "\n") .. "\n</MBusData>\n" end
 
-local function telegrams_element(telegrams, options)
+---@param err? mbus.Error  why there are not all of them
+local function telegrams_element(telegrams, options, err)
   local out, place = {}, { id = 0, time = options and options.time }
   add_slave(out, telegrams[1])
   for number_of_frame, telegram in ipairs(telegrams) do
     place.frame = #telegrams > 1 and number_of_frame - 1 or nil
     add_records(out, telegram, place)
   end
+  if err then out[#out + 1] = comment(err.message .. "; this is not the whole readout") end
   return element(out)
 end
 
@@ -268,8 +273,9 @@ function M.telegram(telegram, options) return DECLARATION .. telegrams_element({
 ---All telegrams of one meter in one document; ids count through, and `frame` tells the telegram where there are several.
 ---@param whole mbus.Readout
 ---@param options? mbus.format.xml.Options
+---@param err? mbus.Error  why the readout is not whole, if the reading stopped before its end
 ---@return string  a document, several lines
-function M.readout(whole, options) return DECLARATION .. telegrams_element(whole.telegrams, options) end
+function M.readout(whole, options, err) return DECLARATION .. telegrams_element(whole.telegrams, options, err) end
 
 ---What could not be read, in the form that libmbus has for a meter's refusal.
 ---@param err mbus.Error
@@ -280,7 +286,7 @@ function M.failure(err) return DECLARATION .. error_element(err) end
 ---element MBus; a single one is the document that it would be alone. So the first one waits for the second, or the end.
 ---@param put fun(text: string)
 ---@param options? mbus.format.xml.Options
----@return table  of functions: telegram(telegram), readout(readout), failure(err), unread(address, err), finish()
+---@return table  of functions: telegram(telegram), readout(readout, err), failure(err), unread(address, err), finish()
 function M.stream(put, options)
   local count, waiting = 0, nil
   local function take(text)
@@ -293,7 +299,7 @@ function M.stream(put, options)
   end
   return {
     telegram = function(telegram) take(telegrams_element({ telegram }, options)) end,
-    readout = function(whole) take(telegrams_element(whole.telegrams, options)) end,
+    readout = function(whole, err) take(telegrams_element(whole.telegrams, options, err)) end,
     failure = function(err) take(error_element(err)) end,
     unread = function(_, err) take(error_element(err)) end,
     finish = function()

@@ -171,13 +171,13 @@ end
 
 local function babble(self, time)
   for _, meter in ipairs(self.meters) do
-    local at, bytes, baudrate = meter:babble(self.unasked_until)
+    local at = meter:next_babble(self.unasked_until)
     while at and at <= time do
       local before = self.sending[meter]
       if not before or before.stop <= at then
-        self.sending[meter] = { start = at, stop = self.line:add(bytes, at, { baudrate = baudrate }) }
+        self.sending[meter] = { start = at, stop = self.line:add(meter:babble(), at, { baudrate = meter.baudrate }) }
       end
-      at, bytes, baudrate = meter:babble(at)
+      at = meter:next_babble(at)
     end
   end
 end
@@ -198,7 +198,7 @@ local function next_disturbance(self)
   local first = self.next_noise
   if not self.unasked_until then return nil end
   for _, meter in ipairs(self.meters) do
-    local at = meter:babble(self.unasked_until)
+    local at = meter:next_babble(self.unasked_until)
     if at and (not first or at < first) then first = at end
   end
   return first

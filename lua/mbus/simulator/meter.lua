@@ -61,11 +61,16 @@ local function clear(state) state.request, state.command, state.position, state.
 
 local function acknowledge(self) return self.description.short_ack and core.short(0x00, self.address) or core.ACK end
 
-local function from_records(self, telegram, more)
+-- Of CI 72, counting on.
+local function next_header(self)
   local header = self.identity .. string.char(self.access_no, self.description.status or 0, 0, 0)
-  local tail = more and "\x1F" or telegram.manufacturer and "\x0F" or ""
   self.access_no = (self.access_no + 1) & 0xFF
-  return 0x08, 0x72, header .. telegram.records .. tail .. (telegram.manufacturer or "")
+  return header
+end
+
+local function from_records(self, telegram, more)
+  local tail = more and "\x1F" or telegram.manufacturer and "\x0F" or ""
+  return 0x08, 0x72, next_header(self) .. telegram.records .. tail .. (telegram.manufacturer or "")
 end
 
 -- A header of fixed data changes with the identity only when that was written.
@@ -82,20 +87,23 @@ local function parts_of(self, position)
   return from_records(self, telegram, position < #telegrams)
 end
 
-local HEADER = 12
+local function most_significant_first(data)
+  return data:sub(1, 4):reverse() .. data:sub(5, 6):reverse() .. data:sub(7)
+end
 
 -- One telegram with the records that were asked for, of all that the meter has.
 local function selected_bytes(self)
-  local parts, head = {}, nil
-  for position, telegram in ipairs(self.description.telegrams) do
-    if not telegram.frame then
-      local _, ci, data = parts_of(self, position)
-      head = head or data:sub(1, HEADER)
-      parts[#parts + 1] = self.values:chosen(ci, data)
+  local is_mode2 = self.description.telegrams[1].ci == 0x76
+  local ci, parts = is_mode2 and 0x76 or 0x72, { next_header(self) }
+  if is_mode2 then parts[1] = most_significant_first(parts[1]) end
+  for _, telegram in ipairs(self.description.telegrams) do
+    if telegram.records then
+      parts[#parts + 1] = self.values:chosen(0x78, telegram.records)
+    elseif telegram.data then
+      parts[#parts + 1] = self.values:chosen(telegram.ci or 0x72, telegram.data)
     end
   end
-  local data = (head or "") .. table.concat(parts)
-  return core.long(0x08, self.address, 0x72, self.values:patch(0x72, data:sub(1, 252), self.now))
+  return core.long(0x08, self.address, ci, self.values:patch(ci, table.concat(parts):sub(1, 252), self.now))
 end
 
 local function telegram_bytes(self, position)
@@ -121,7 +129,8 @@ local function request_data(self, state, frame)
   local count = telegram_count(self)
   if count == 0 then return acknowledge(self) end
   local counts = frame.c & FCV ~= 0
-  if counts and state.answer and not has_toggled(state.request, frame.c) then
+  if counts and state.request and not has_toggled(state.request, frame.c) then
+    state.answer = state.answer or telegram_bytes(self, math.min(state.position, count))
     return state.answer
   end
   if self.description.needs_nke and state.position == count then self.normalised = false end
@@ -173,10 +182,6 @@ local function address_matches(self, mask)
     if not byte_matches(mask:byte(i), self.identity:byte(i)) then return false end
   end
   return true
-end
-
-local function most_significant_first(data)
-  return data:sub(1, 4):reverse() .. data:sub(5, 6):reverse() .. data:sub(7)
 end
 
 -- Enhanced selection: after the eight bytes a record with the fabrication number. Who does not know it does not match.
@@ -357,15 +362,17 @@ end
 
 ---A babbling meter talks without being asked: from time to time it puts its first telegram on the line.
 ---@param after number  seconds
----@return number? time, string? bytes, number? baudrate  of the next time
-function Meter:babble(after)
+---@return number? time  of the next time
+function Meter:next_babble(after)
   local description = self.description
   local every = description.babbles
   if not every then return nil end
   local time = (after // every + 1) * every
   if time <= after then time = time + every end -- by rounding
-  if time > (description.babbles_until or math.huge) then return nil end
-  return time, description.telegrams[1] and telegram_bytes(self, 1) or core.ACK, self.baudrate
+  return time <= (description.babbles_until or math.huge) and time or nil
 end
+
+---@return string bytes  what it says then
+function Meter:babble() return self.description.telegrams[1] and telegram_bytes(self, 1) or core.ACK end
 
 return Meter
