@@ -39,7 +39,7 @@
 typedef struct port {
     struct sp_port *sp;   /* libserialport's part of a real port, else NULL */
     int fd;               /* what is read and written; -1 on Windows */
-    int hold;             /* second descriptor: the lock of a real port, the far end of a pseudo-terminal; or -1 */
+    int hold;             /* second descriptor: a real port's until it is open, a pseudo-terminal's far end; or -1 */
     bool open;            /* false: nothing to release */
     bool pty;             /* the far end of a pseudo-terminal, which libserialport refuses */
     bool marked;          /* the driver escapes FF and marks damaged characters (PARMRK) */
@@ -98,15 +98,20 @@ static bool sys_open_pty(port *p, const settings *s, problem *why)
     return fail(why, "unsupported", "this system has no pseudo-terminals");
 }
 
+static void sys_yield(const port *p)
+{
+    (void)p;
+}
+
 static bool sys_adopt(port *p, problem *why)
 {
     (void)p, (void)why;
     return true;
 }
 
-static bool sys_mark(port *p, problem *why)
+static bool sys_mark(port *p, int baudrate, problem *why)
 {
-    (void)p, (void)why;
+    (void)p, (void)baudrate, (void)why;
     return true;
 }
 
@@ -193,6 +198,7 @@ static const char *sys_kind(int code)
     case ENODEV: return "not_found";
     case EACCES:
     case EPERM: return "permission";
+    case EWOULDBLOCK: /* libserialport did not get its lock */
     case EBUSY: return "busy";
     default: return "io";
     }
@@ -316,12 +322,18 @@ static bool sys_busy(const char *path, bool locked, problem *why)
 /* The kernel lowers and raises RTS around each transmission; a program would be too late (4.6 ms at 2400 baud). */
 static bool sys_rs485(port *p, enum rs485 mode, problem *why)
 {
+    const unsigned int direction = SER_RS485_ENABLED | SER_RS485_RTS_ON_SEND | SER_RS485_RTS_AFTER_SEND;
+    unsigned int asked;
     struct serial_rs485 rs485;
     memset(&rs485, 0, sizeof rs485);
     if (mode == RS485_ON) rs485.flags = SER_RS485_ENABLED | SER_RS485_RTS_ON_SEND;
     if (mode == RS485_INVERTED) rs485.flags = SER_RS485_ENABLED | SER_RS485_RTS_AFTER_SEND;
-    return ioctl(p->fd, TIOCSRS485, &rs485) == 0 ||
-           fail(why, "unsupported", "the driver of this port does not drive the direction of RS-485");
+    asked = rs485.flags;
+    if (ioctl(p->fd, TIOCSRS485, &rs485) != 0)
+        return fail(why, "unsupported", "the driver of this port does not drive the direction of RS-485");
+    /* A driver that cannot do what was asked does the opposite, and says so. */
+    return (rs485.flags & direction) == asked ||
+           fail(why, "unsupported", "the driver of this port does not drive the direction of RS-485 this way");
 }
 
 #else
@@ -398,15 +410,9 @@ static bool sys_apply(port *p, const struct termios *t, problem *why)
     if (tcsetattr(p->fd, TCSANOW, t) != 0 && !(p->pty && errno == EINVAL)) return sys_fail(why, "cannot be configured");
     if (tcgetattr(p->fd, &now) != 0) return sys_fail(why, "cannot be configured");
     p->marked = (now.c_iflag & PARMRK) != 0;
-    return true;
-}
-
-static bool sys_mark(port *p, problem *why)
-{
-    struct termios t;
-    if (tcgetattr(p->fd, &t) != 0) return sys_fail(why, "cannot be configured");
-    sys_mark_flags(&t);
-    return sys_apply(p, &t, why);
+    /* A driver that cannot do a speed takes another one, without an error. */
+    return cfgetospeed(&now) == cfgetospeed(t) ||
+           fail(why, "unsupported", "the driver of this port sets another baud rate");
 }
 
 static bool sys_speed(struct termios *t, int baudrate, problem *why)
@@ -416,6 +422,14 @@ static bool sys_speed(struct termios *t, int baudrate, problem *why)
             return (cfsetispeed(t, speeds[i].speed) == 0 && cfsetospeed(t, speeds[i].speed) == 0) ||
                    sys_fail(why, "baud rate");
     return fail(why, "invalid", "baud rate not supported");
+}
+
+static bool sys_mark(port *p, int baudrate, problem *why)
+{
+    struct termios t;
+    if (tcgetattr(p->fd, &t) != 0) return sys_fail(why, "cannot be configured");
+    sys_mark_flags(&t);
+    return sys_speed(&t, baudrate, why) && sys_apply(p, &t, why);
 }
 
 /* What libserialport does for a real port, for a pseudo-terminal. */
@@ -442,12 +456,22 @@ static bool sys_pty_baudrate(port *p, int baudrate, problem *why)
     return sys_speed(&t, baudrate, why) && sys_apply(p, &t, why);
 }
 
-/* Takes over the descriptor that libserialport opened. It cannot switch off RTS/CTS flow control that another
- * program left on while it sets RTS, so that is done here, before. */
+/* Later versions of libserialport than 0.1.1 lock the descriptor that they open, which a lock of ours would prevent. */
+static void sys_yield(const port *p)
+{
+    flock(p->hold, LOCK_UN);
+}
+
+/* Takes over the descriptor that libserialport opened, with the lock. It cannot switch off RTS/CTS flow control that
+ * another program left on while it sets RTS, so that is done here, before. */
 static bool sys_adopt(port *p, problem *why)
 {
     struct termios t;
     if (sp_get_port_handle(p->sp, &p->fd) != SP_OK) return fail(why, "io", "no descriptor");
+    if (flock(p->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        return sys_busy(sp_get_port_name(p->sp), true, why);
+    close(p->hold);
+    p->hold = -1;
     fcntl(p->fd, F_SETFD, FD_CLOEXEC);
     if (tcgetattr(p->fd, &t) != 0) return sys_fail(why, "cannot be configured");
     t.c_cflag &= ~(tcflag_t)(HUPCL | CRTSCTS);
@@ -553,8 +577,9 @@ static bool open_real(port *p, const char *name, const settings *s, problem *why
         p->sp = NULL;
         return sp_fail(why, result, "no such port");
     }
+    sys_yield(p);
     if ((result = sp_open(p->sp, SP_MODE_READ_WRITE)) != SP_OK) return sp_fail(why, result, "cannot be opened");
-    return sys_adopt(p, why) && sp_configure(p, s, why) && sys_mark(p, why);
+    return sys_adopt(p, why) && sp_configure(p, s, why) && sys_mark(p, s->baudrate, why);
 }
 
 static bool open_port(port *p, const char *path, const settings *s, problem *why)
@@ -854,7 +879,8 @@ static int port_set_baudrate(lua_State *L)
             sp_fail(&why, result, "baud rate");
             return push_port_problem(L, &why);
         }
-        if (!sys_mark(p, &why)) return push_port_problem(L, &why); /* libserialport changed the flags again */
+        /* libserialport changed the flags again */
+        if (!sys_mark(p, (int)baudrate, &why)) return push_port_problem(L, &why);
     } else if (p->pty && !sys_pty_baudrate(p, (int)baudrate, &why)) {
         return push_port_problem(L, &why);
     }

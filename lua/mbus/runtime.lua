@@ -101,6 +101,7 @@ local function step(thread, ...)
   if ended then return end
   local ok, err = coroutine.resume(thread, ...)
   if ok then return end
+  if err == nil then err = "nil" end
   failures[#failures + 1] = type(err) == "string" and debug.traceback(thread, err) or err
 end
 
@@ -271,7 +272,7 @@ function M.poll()
 end
 
 local function traced(err)
-  if err == nil then return "nil" end
+  if err == nil then err = "nil" end -- as of `error()`
   return type(err) == "string" and debug.traceback(err, 2) or err
 end
 

@@ -106,6 +106,15 @@ describe("a primary scan", function()
     assert.same({ "5 mismatch", 1, true }, answers((by_hand.answer(6, "12345678", 1, RECORDS))))
   end)
 
+  it("sees a collision where damaged characters are told of, and kept back", function()
+    for _, probe in ipairs { "nke", "req" } do
+      local done = scan(function(frame) return frame.a == 5 and { { 0.05, "", 2 } } or nil end, { range = "4-6", probe = probe })
+      assert.same({ { "5 collision" }, { 5 }, false }, { done.found, done.result.collisions, done.result.complete })
+    end
+    local done = scan(function(frame) return kind_of(frame) == "select" and { { 0.05, "", 2 } } or nil end, { secondary = true })
+    assert.is_false(done.result.complete)
+  end)
+
   it("does not take acknowledgements that cease for a meter", function()
     local count = 0
     local done = scan(function(frame)

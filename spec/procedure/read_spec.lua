@@ -94,6 +94,11 @@ describe("reading a meter by its primary address", function()
     assert.near(66 / 2400 + 0.05 + 0.3, world.times[2] - world.times[1], 1e-9)
   end)
 
+  it("says that several answer where damaged characters are told of, and kept back", function()
+    local err = fails(function(request) return is_request(request) and { { 0.05, "", 2 } } or core.ACK end, "collision")
+    assert.matches("several answers at once, or noise %(damaged characters alone%)", err.message)
+  end)
+
   it("takes a short frame for an acknowledgement", function()
     local readout, _, world = read(function(request)
       return is_request(request) and single() or core.short(0x00, 5)

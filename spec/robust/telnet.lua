@@ -63,6 +63,7 @@ local function fake_tcp()
   function Tcp.turned_away() return require("mbus.error").new("closed", "closed") end
   function Tcp.ensure() return true end
   function Tcp.wake() end
+  function Tcp:disconnect(err) self.socket, self.lost = nil, err end
   return { Tcp = Tcp, new = function(class, parsed, options) return setmetatable({ name = "rfc2217", held = "", size = 0,
       host = parsed.host, port = parsed.port, pieces = options.pieces, baudrate = options.baudrate or 2400, sent = 0,
       path = { airtime = function(_, n) return n * 11 / 2400 end } }, class) end,

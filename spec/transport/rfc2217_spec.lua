@@ -150,6 +150,27 @@ describe("mbus.transport.rfc2217", function()
     assert.equal("<x>", line:read(1))
   end)
 
+  it("is not left at a speed that it does not know of", function()
+    local sets = 2400
+    serve { setting = function(command, value)
+      if command ~= 1 then return nil end
+      local asked = string.unpack(">I4", value)
+      sets = math.min(asked, 4800)              -- the fastest that it can
+      if asked == 300 then return false end     -- done, and not acknowledged
+      return string.pack(">I4", sets)
+    end }
+    local line <close> = assert(open { negotiation_timeout = 0.3 })
+    for asked, kind in pairs { [38400] = "unsupported", [300] = "timeout" } do
+      local ok, err = line:set_baudrate(asked)
+      assert.is_nil(ok)
+      assert.equal(kind, err.kind)
+      assert.equal(2400, line.baudrate)
+      assert.is_true(line:write "x")
+      assert.equal(2400, sets)
+      assert.equal("<x>", line:read(1))
+    end
+  end)
+
   it("tells a plain TCP port, a plain telnet port and a server that refuses", function()
     refused({ silent = true }, "unsupported", "no telnet answer within 0.1 s", "tcp://127.0.0.1:")
     refused({ silent = true, greeting = "hello" }, "unsupported", "no telnet answer")
@@ -204,6 +225,16 @@ describe("mbus.transport.rfc2217", function()
     assert.same({ "<x>", 1 }, { line:read(1) })
     line:write "y"
     assert.same({ "<y>", 1 }, { line:read(1) })
+  end)
+
+  it("forgets the line errors of what it throws away", function()
+    serve()
+    local line <close> = assert(open())
+    there.put "late\xFF\xFA\x2C\x6A\x0C\xFF\xF0"
+    while line.size == 0 or line.line_errors == 0 do runtime.sleep(0.001) end
+    assert.equal("late", line:drain())
+    line:write "x"
+    assert.same({ "<x>", 0 }, { line:read(1) })
   end)
 
   it("is not kept busy by commands", function()

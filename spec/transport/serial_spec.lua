@@ -363,6 +363,23 @@ describe("mbus.transport.serial", function()
     assert.equal(300, select(2, terminal(path)))
   end)
 
+  it("goes back to the speed that it knows of when a change fails half-way", function()
+    local line <close> = open()
+    local port = line.port
+    line.port = setmetatable({}, { __index = function(_, name)
+      return function(_, ...)
+        local result, message, kind = port[name](port, ...)
+        if name == "set_baudrate" and ... == 300 then return nil, "the driver sets another", "unsupported" end
+        return result, message, kind
+      end
+    end })
+    local ok, err = line:set_baudrate(300)
+    assert.is_nil(ok)
+    assert.equal("unsupported", err.kind)
+    assert.equal(2400, line.baudrate)
+    assert.equal(2400, select(2, terminal(path)))
+  end)
+
   it("does not mix two callers up", function()
     local line <close> = open()
     runtime.spawn(function() line:read(0.02) end)

@@ -106,6 +106,16 @@ describe("mbus.transport.shared", function()
     assert.equal(shared.common(one), shared.common(same))
   end)
 
+  it("goes by the speed that the line has now", function()
+    local one <close> = assert(shared.open(path))
+    assert.is_true(one:set_baudrate(9600))    -- as after a switch of the meters
+    local two, err = shared.open(path, { baudrate = 2400 })
+    assert.is_nil(two)
+    assert.matches("with baudrate 9600", tostring(err), 1, true)
+    local same <close> = assert(shared.open(path, { baudrate = 9600 }))
+    assert.equal(9600, same.baudrate)
+  end)
+
   it("wakes who reads through a handle that is closed, and nobody else", function()
     local one, two = assert(shared.open(path)), assert(shared.open(path))
     local err

@@ -80,6 +80,26 @@ describe("mbus.transport.usb", function()
     assert.same({ "usb://0403:6001?n=0", "usb://0403:6001?n=1" }, { ports[1].url, ports[2].url })
   end)
 
+  it("gives a URL that leads back to a port among others of its kind that have a serial number, or a strange one", function()
+    there = { adapter("/dev/ttyUSB0", "B1", "1-1:1.0"), adapter("/dev/ttyUSB1", nil, "1-2:1.0"),
+      adapter("/dev/ttyUSB2", "A & 7%=?", "1-3:1.0"), adapter("/dev/ttyUSB3", nil, "1-4:1.0") }
+    for _, port in ipairs(usb.list()) do assert.equal(port.name, find(port.url)) end
+    there = { there[1], there[2] }
+    for _, port in ipairs(usb.list()) do assert.equal(port.name, find(port.url)) end
+  end)
+
+  it("keeps the order of ports that share an interface, however the system lists them", function()
+    local names = {}
+    for i = 1, 12 do names[i] = "/dev/ttyUSB" .. i end
+    for shift = 0, 11 do
+      there = {}
+      for i = 1, 12 do there[i] = adapter(names[(i * 5 + shift) % 12 + 1], "X", "1-1:1.0") end
+      local listed = {}
+      for i, port in ipairs(usb.list()) do listed[i] = port.name end
+      assert.same(names, listed)
+    end
+  end)
+
   it("passes on that ports cannot be listed", function()
     serial.ports = function() return nil, "the ports cannot be listed: no", "io" end
     local path, err = find "usb://1a86:55d5"

@@ -37,7 +37,8 @@ local function excerpt(bytes)
 end
 
 local function collision(bytes)
-  return Error.new("collision", ("several answers at once, or noise (%s)"):format(excerpt(bytes)))
+  return Error.new("collision", ("several answers at once, or noise (%s)")
+    :format(bytes == "" and "damaged characters alone" or excerpt(bytes)))
 end
 
 -- The frame that was meant, if one can be made out in the noise.
@@ -237,7 +238,7 @@ end
 
 ---@return mbus.Error
 function Ear:failure()
-  local err = self.noise ~= "" and diagnose(self.noise, self.line_errors) or nil
+  local err = (self.noise ~= "" or self.line_errors > 0) and diagnose(self.noise, self.line_errors) or nil
   return M.graver(err, self.passed) or Error.new("timeout", "no answer")
 end
 
@@ -247,6 +248,7 @@ local function listen(link, ear, judge, options)
     local bytes, line_errors = link:receive(ear:deadline())
     if not bytes then return nil, line_errors, true end
     local over = link:now() >= ear.limit
+    if bytes == "" then ear.line_errors = ear.line_errors + (line_errors or 0) end -- a server keeps what is damaged back
     local events = bytes ~= "" and ear:hear(bytes, line_errors) or ear:give_up()
     local taken, value, err = ear:consider(events, judge, options)
     if taken then

@@ -240,12 +240,20 @@ function Rfc2217:read(seconds)
   return bytes, errors
 end
 
+-- What the line errors belong to is thrown away with them.
+function Rfc2217:drain()
+  local bytes, err = Tcp.drain(self)
+  self.line_errors = 0
+  return bytes, err
+end
+
 function Rfc2217:wake()
   self.woken = true
   Tcp.wake(self)
 end
 
----Changes the speed of the line behind the server.
+---Changes the speed of the line behind the server. If that fails, the next connection sets the old one, unless the server
+---says that it still has it.
 ---@param baudrate integer
 ---@return boolean? ok
 ---@return mbus.Error? err  unsupported: the server cannot; timeout closed refused
@@ -253,7 +261,11 @@ function Rfc2217:set_baudrate(baudrate)
   if self.closed then return nil, self.lost end
   if self.socket then -- else the next connection begins with it
     local ok, err = self:set({ baudrate_setting(baudrate) }, runtime.now() + self.negotiation_timeout)
-    if not ok then return nil, err end
+    if not ok then
+      local kept = self.answers[BAUDRATE][1] == baudrate_setting(self.baudrate)[2]
+      if self.socket and not kept then self:disconnect(err) end
+      return nil, err
+    end
   end
   self.baudrate, self.path.baudrate = baudrate, baudrate
   return true

@@ -169,7 +169,10 @@ end
 function Serial:set_baudrate(baudrate)
   if self.port then
     local ok, message, kind = self.port:set_baudrate(baudrate)
-    if not ok then return nil, wrap(self.name, message, kind) end
+    if not ok then
+      self.port:set_baudrate(self.baudrate)     -- it may have failed half-way; a lost port is noticed when it is used
+      return nil, wrap(self.name, message, kind)
+    end
   elseif self.closed then
     return nil, self.lost
   end

@@ -102,8 +102,9 @@ end
 local LINE = { "baudrate", "parity", "databits", "stopbits", "rts", "dtr", "rs485" }
 local STANDARD = { baudrate = 2400, parity = "even", databits = 8, stopbits = 1, rts = "leave", dtr = "leave", rs485 = "leave" }
 
--- Who says nothing takes what is there.
+-- Who says nothing takes what is there. The speed may have been changed since.
 local function join(entry, url, options)
+  entry.options.baudrate = entry.transport.baudrate
   for _, name in ipairs(LINE) do
     local there = entry.options[name]
     if there == nil then there = STANDARD[name] end

@@ -5,8 +5,8 @@
 ---The socket is bound to one way: from an own address to one of the gateway's. After an error of the network, the next
 ---request makes a new one; after some requests without an answer it looks whether the way is another by now.
 ---
----What waits when a request is sent is late and thrown away. A whole frame that comes twice after one request is a copy
----that the network made.
+---What waits when a request is sent is late and thrown away. A long frame that comes twice after one request is a copy
+---that the network made; a second acknowledgement may be that of another meter.
 local Backoff = require "mbus.transport.backoff"
 local Error = require "mbus.error"
 local Path = require "mbus.transport.path"
@@ -115,7 +115,7 @@ end
 -- --- receiving and sending
 
 function Udp:is_copy(bytes)
-  if not self.known or not core.frame(bytes) then return false end
+  if not self.known or bytes == core.ACK or not core.frame(bytes) then return false end
   for _, known in ipairs(self.known) do
     if known == bytes then return true end
   end

@@ -32,7 +32,8 @@ local function natural(name)
   return (name:gsub("%d+", function(digits) return ("%010d"):format(math.tointeger(tonumber(digits)) or 0) end))
 end
 
-local function place(port) return natural(port.location or "~" .. port.name) end
+-- Several ports may share an interface: those are named in their order.
+local function place(port) return natural((port.location or "~") .. " " .. port.name) end
 
 -- What a USB device says of itself may be any bytes.
 local function clean(port)
@@ -48,21 +49,24 @@ end
 ---@field location? string  USB bus, ports and interface: "1-1.2:1.0"
 ---@field url? string       that names the port among those that are there
 
--- A URL for each USB port, as short as it can be.
+-- A URL for each USB port, as short as it can be. `n` counts all that `find` will find.
 local function add_urls(ports)
   local same = {}
+  local function note(base, port)
+    port.url = base
+    same[base] = same[base] or {}
+    table.insert(same[base], port)
+  end
   for _, port in ipairs(ports) do
     if port.vid then
-      local base = ("usb://%04x:%04x"):format(port.vid, port.pid)
-      if port.serial and port.serial:find "^[%w._-]+$" then base = base .. "?serial=" .. port.serial end
-      port.url = base
-      same[base] = same[base] or {}
-      table.insert(same[base], port)
+      note(("usb://%04x:%04x"):format(port.vid, port.pid), port)
+      if port.serial and port.serial:find "^[%w._-]+$" then note(port.url .. "?serial=" .. port.serial, port) end
     end
   end
   for base, list in pairs(same) do
     for i, port in ipairs(list) do
-      if #list > 1 then port.url = ("%s%sn=%d"):format(base, base:find("?", 1, true) and "&" or "?", i - 1) end
+      local which = ("%sn=%d"):format(base:find("?", 1, true) and "&" or "?", i - 1)
+      if #list > 1 and port.url == base then port.url = base .. which end
     end
   end
 end

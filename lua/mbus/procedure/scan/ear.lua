@@ -35,6 +35,7 @@ end
 
 local function hear(link, heard, bytes, errors)
   heard.errors = heard.errors + (errors == true and 1 or errors or 0)
+  if bytes == "" then return end -- a server may tell of damaged characters that it keeps back
   add(heard, heard.deframer:feed(bytes), link:now())
   if link:now() < heard.ends then heard.before = heard.before + #bytes end
   if link:now() <= heard.ends + link.settings.timeout then heard.within = heard.within + #bytes end
@@ -112,7 +113,7 @@ function M.ask(link, bytes, window)
   repeat
     local came, errors = link:receive(deadline(link, heard))
     if not came then return nil, errors end
-    if came ~= "" then hear(link, heard, came, errors) end
+    hear(link, heard, came, errors)
   until link:now() >= deadline(link, heard)
   return finish(link, heard, bytes)
 end

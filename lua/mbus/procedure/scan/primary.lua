@@ -134,7 +134,7 @@ end
 
 -- A longer window catches more noise, which is no collision. It could be one of meters that are late.
 local function is_noise(scan, heard)
-  if heard.within > 0 or ear.answers(heard) > 0 or #heard.events + heard.errors == 0 then return false end
+  if heard.within > 0 or ear.answers(heard) > 0 or #heard.events == 0 then return false end
   scan:remark("noise came after the answer window: it may be meters at one address that answer late")
   return true
 end
