@@ -148,6 +148,22 @@ return { connections = { { name = "house", type = "tcp", host = "house", port = 
     assert.matches("- error connections[1].timeout: a number", table.concat(log, "\n"), 1, true)
   end)
 
+  it("leaves stopped what was stopped by hand", function()
+    local text = [[return { connections = { { name = "house", type = "tcp", host = "house", port = 10001, timeout = %s, disabled = %s,
+      bindings = { { name = "e", address = 5, index = 0 } } } } }]]
+    local gateway, world = loaded(text:format("3000", "false"))
+    gateway:stop_part "house"
+    reload(gateway, world, text:format("2000", "false"))
+    assert.same({ "STOP", "shutdown" }, { gateway:status().connections[1].state, gateway:binding("e").error })
+    gateway:start_part "house"
+    world.clock.run(world.clock.now() + 100)
+    assert.equal("good", gateway:binding("e").quality)
+    reload(gateway, world, text:format("2000", "true"))
+    assert.equal("STOP", gateway:status().connections[1].state)
+    reload(gateway, world, text:format("2000", "false"))
+    assert.equal("good", gateway:binding("e").quality)
+  end)
+
   it("does not count what it has replaced as its memory", function()
     local text = [[local b = {} for i = 1, 50 do b[i] = { name = "e" .. i, address = 5, index = 0 } end
       return { connections = { { name = "house", type = "tcp", host = "house", port = 10001, timeout = %s, bindings = b } } }]]
@@ -160,6 +176,32 @@ return { connections = { { name = "house", type = "tcp", host = "house", port = 
 end)
 
 describe("stopping", function()
+  it("answers a callback that reads or writes while it is told so", function()
+    local gateway, world = house { name = "a", address = 5, index = 0, access = "RW" }
+    world.clock.run(30)
+    local errors = {}
+    gateway:on("value", function(binding)
+      if binding.name == "a" then
+        errors[1] = tostring(select(2, gateway:read "a"))
+        errors[2] = tostring(select(2, gateway:write("a", 1000)))
+      end
+    end)
+    world.clock.spawn(function() gateway:stop() end)
+    world.clock.run(100)
+    assert.same({ "house: shutdown", "house: shutdown" }, errors)
+  end)
+
+  it("tells of all bindings alike, and is no failed poll", function()
+    local default = { type = "default", value = -1 }
+    local gateway, world, _, news = house({ name = "dead", address = 99, index = 0, transformation = default }, nil)
+    world.clock.run(1) -- the dead one is being read
+    gateway:stop_part "house"
+    world.clock.run(100)
+    for _, one in ipairs(news) do assert.same({ "bad", "shutdown" }, { one.quality, one.error, one.value }) end
+    local binding = gateway:status().connections[1].bindings[1]
+    assert.same({ 0, 0 }, { binding.polls, binding.failures })
+  end)
+
   it("and starting again polls, though the opening took longer than that", function()
     local Gateway, clock = require "mbus.gateway", support.world({}).clock
     local sim, slow = support.sim { support.meter(5) }, 60

@@ -132,6 +132,72 @@ describe("polling", function()
     assert.is_true(world.clock.now() > 120 and world.clock.now() < 130)
   end)
 
+  it("keeps an iterator that waits in a coroutine, whatever is collected", function()
+    local gateway, news, world = house({ support.meter(5) }, { bindings = bindings(5) })
+    local count = 0
+    world.clock.spawn(function()
+      for _ in gateway:values() do count = count + 1 end
+    end)
+    for minute = 1, 5 do
+      world.clock.run(60 * minute - 30)
+      collectgarbage()
+    end
+    assert.same({ 10, 10 }, { count, #news })
+  end)
+
+  it("tells values in their order, though a callback waits", function()
+    local gateway, _, world = house({ support.meter(5) }, { bindings = bindings(5) })
+    local iterated, told = {}, {}
+    gateway:on("value", function(binding, _, _, time)
+      told[#told + 1] = ("%s %d"):format(binding.name, (time - 1704067200) // 60)
+      if #told == 1 then world.clock.sleep(100) end
+    end)
+    world.clock.spawn(function()
+      for one in gateway:values() do iterated[#iterated + 1] = ("%s %d"):format(one.binding.name, (one.time - 1704067200) // 60) end
+    end)
+    world.clock.run(150)
+    local expected = { "e5 0", "f5 0", "e5 1", "f5 1", "e5 2", "f5 2" }
+    assert.same(expected, told)
+    assert.same(expected, iterated)
+  end)
+
+  it("asks no meter twice because of a read in a callback", function()
+    local gateway, news, world, sim = house({ support.meter(5) }, { bindings = bindings(5) })
+    local readouts = 0
+    gateway:on("value", function(binding)
+      if gateway:read(binding) then readouts = readouts + 1 end
+    end)
+    gateway:start()
+    world.clock.run(59)
+    assert.same({ 2, 2, 2 }, { #news, readouts, support.requests(sim) })
+  end)
+
+  it("does not ask a meter all of whose bindings were stopped while it waited for its turn", function()
+    local gateway, news, world, sim = house({ support.meter(5), support.meter(6) }, { bindings = bindings(5, 6) })
+    gateway:start()
+    gateway:stop_part "e6"
+    gateway:stop_part "f6"
+    world.clock.run(59)
+    assert.equal(2, support.requests(sim))
+    gateway:start_part "e6"
+    world.clock.run(119)
+    assert.equal("good", news[#news].quality)
+    assert.equal(0, gateway:status().connections[1].overruns)
+  end)
+
+  it("takes no time in which a connection was stopped for an overrun", function()
+    local gateway, news, world = house({ support.meter(5) }, { bindings = bindings(5) })
+    local told = 0
+    gateway:on("overrun", function() told = told + 1 end)
+    gateway:start()
+    world.clock.run(100)
+    gateway:stop_part "bus"
+    world.clock.run(86400)
+    gateway:start_part "bus"
+    world.clock.run(86450)
+    assert.same({ 0, 0, "good" }, { told, gateway:status().connections[1].overruns, news[#news].quality })
+  end)
+
   it("runs for a month #timed", function()
     local began = os.clock()
     local sim = support.sim({ support.meter(5), support.meter(6, { deaf = true }) })

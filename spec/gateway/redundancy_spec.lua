@@ -1,4 +1,5 @@
 -- A master connection and its backup to the same bus.
+local Error = require "mbus.error"
 local support = require "spec.gateway.support"
 
 local function bindings(...)
@@ -138,5 +139,69 @@ describe("a redundant pair", function()
     gateway:start_part "main"
     world.clock.run(200)
     assert.equal("main", actual(gateway))
+  end)
+
+  -- All meters on both sides; the first ones are dead.
+  local function with_dead(dead, fields)
+    local meters, addresses = {}, {}
+    for i = 1, dead + 3 do meters[i], addresses[i] = support.meter(i, { deaf = i <= dead or nil }), i end
+    local sim = support.sim(meters)
+    local main, spare = support.connection("main", { bindings = bindings(table.unpack(addresses)) }),
+      support.connection("spare", { master = "main" })
+    for name, value in pairs(fields) do main[name], spare[name] = value, value end
+    local gateway, news = support.gateway(support.world { main = sim, spare = sim }, { connections = { main, spare } })
+    gateway:start()
+    gateway.clock.run(7200)
+    return gateway, news
+  end
+
+  for dead, fields in pairs { [1] = { attempts = 1 }, [3] = { attempts = 3 }, [6] = { attempts = 3, timeout = 500 } } do
+    it(("goes on with the living where %d dead meters follow one another"):format(dead), function()
+      local gateway, news = with_dead(dead, fields)
+      for i = dead + 1, dead + 3 do
+        assert.equal(120, #support.of(news, "e" .. i))
+        for _, one in ipairs(support.of(news, "e" .. i)) do assert.equal("good", one.quality) end
+      end
+      local status = gateway:status().connections[1]
+      assert.is_true(status.takeovers <= 5, status.takeovers)
+      assert.equal(dead, #status.offline)
+    end)
+  end
+
+  it("changes over where the master can be opened, and is lost at the first word", function()
+    local gateway, news, world = pair()
+    world.clock.run(30)
+    local open = gateway.open
+    gateway.open = function(settings, ...)
+      local transport = open(settings, ...)
+      if settings.name == "main" then
+        transport.write = function() return nil, Error.new("closed", "the other side closed the connection") end
+      end
+      return transport
+    end
+    gateway:connection("main"):close()
+    world.clock.run(3600)
+    assert.equal("spare", actual(gateway))
+    for _, one in ipairs(news) do assert.equal("good", one.quality) end
+  end)
+
+  it("reads over the backup what the master was waiting for when it was stopped", function()
+    local world = support.world { main = support.sim { support.meter(1) }, spare = support.sim { support.meter(5), support.meter(6) } }
+    local gateway, news = support.gateway(world, { connections = {
+      support.connection("main", { bindings = bindings(5, 6) }), support.connection("spare", { master = "main" }) } })
+    gateway:start()
+    world.clock.run(1)
+    gateway:stop_part "main"
+    world.clock.run(30)
+    assert.same({ "good", "good" }, { news[1].quality, news[2].quality })
+  end)
+
+  it("tells that there is no connection where the master is stopped and the backup cannot be opened", function()
+    local gateway, _, world = pair()
+    world.clock.run(30)
+    world.down.spare = true
+    gateway:stop_part "main"
+    world.clock.run(100)
+    assert.equal("no connection", gateway:binding("e5").error)
   end)
 end)

@@ -266,10 +266,15 @@ local function settle(self, news)
   self.raw, self.time = news.raw, news.time
   if news.meter_time then self.meter_time = news.meter_time end
   if news.error then self.error_time = news.time end
-  if news.quality == "bad" then self.failures = self.failures + 1 end
   if not tells then return nil end
   if not always then self.told, self.told_quality = news.value, news.quality end
   return news
+end
+
+local function settle_poll(self, news)
+  self.polls = self.polls + 1
+  if news.quality == "bad" then self.failures = self.failures + 1 end
+  return settle(self, news)
 end
 
 ---Takes its value out of a readout.
@@ -279,7 +284,6 @@ end
 ---@param meter_time? string
 ---@return table? news        {binding, connection, value, unit, quality, error, time, meter_time, raw}
 function Binding:take(readout, now, time, meter_time)
-  self.polls = self.polls + 1
   local value, unit = plain_value(self, readout)
   local news, record, reason
   if value ~= nil then
@@ -292,7 +296,7 @@ function Binding:take(readout, now, time, meter_time)
   news.meter_time = meter_time
   if record and self.access ~= "R" then self.record = record end -- as the model for writing
   transform(self, news, now, record, readout)
-  return settle(self, news)
+  return settle_poll(self, news)
 end
 
 ---There is no readout.
@@ -301,10 +305,9 @@ end
 ---@param time number
 ---@return table? news
 function Binding:fail(text, now, time)
-  self.polls = self.polls + 1
   local news = news_of(self, "bad", text, time)
   transform(self, news, now)
-  return settle(self, news)
+  return settle_poll(self, news)
 end
 
 ---It is not polled any more.

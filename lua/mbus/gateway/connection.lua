@@ -20,6 +20,7 @@ local M = {}
 ---@field error? string       the last one
 ---@field error_time? number  seconds since 1970
 ---@field stopped boolean     by whoever uses the gateway, or by its settings
+---@field is_too_large? boolean  it was stopped because it reached its memory limit
 local Connection = {}
 Connection.__index = Connection
 
@@ -107,7 +108,7 @@ function Connection:open()
     return nil, err
   end
   if self.clock.adopt and transport.simulator then self.clock.adopt(transport) end
-  self.retry_at, self.failing = nil, 0
+  self.retry_at = nil
   self.bus = require("mbus.bus").new(transport, options_of_bus(self, transport))
   if not self.was_open then tidy() end
   self.was_open = true

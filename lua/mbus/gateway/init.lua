@@ -105,7 +105,7 @@ function Gateway.new(config, options)
   if not checked then return nil, err end
   local self = setmetatable({ config = checked, options = options, clock = options.clock or Clock.real(),
     open = options.open or open, source = type(config) == "string" and config or nil, listeners = {},
-    streams = setmetatable({}, { __mode = "k" }), -- of iterators that are still used
+    streams = setmetatable({}, { __mode = "k" }), awaited = {}, -- of iterators that are still used
     is_running = false }, Gateway)
   self.connections, self.lines = build(self, checked)
   return self
@@ -171,30 +171,30 @@ local function feed_streams(self, news)
   end
 end
 
-local function tell(self, list)
-  for _, news in ipairs(list) do
-    feed_streams(self, news)
-    emit(self, "value", news.binding, news.value, news.quality, news.time, news)
-  end
-end
-
--- Tells one list after another; between two it rests.
-local function teller(self, list)
+-- Tells one after another; between two it rests.
+local function teller(self, news)
   while true do
-    tell(self, list)
+    emit(self, "value", news.binding, news.value, news.quality, news.time, news)
     self.teller = coroutine.running()
-    list = coroutine.yield()
+    news = coroutine.yield()
   end
 end
 
----In a coroutine of its own, so that a callback may wait without holding up the bus.
----@param list table[]  news of one readout
-function Gateway:tell(list)
+-- In a coroutine of its own, so that a callback may wait without holding up the bus, or what comes after.
+local function tell(self, news)
   local thread = self.teller
   self.teller = nil -- as long as a callback waits, others are told by another one
-  if not thread then return self.clock.spawn(teller, self, list) end
-  local ok, err = coroutine.resume(thread, list)
+  if not thread then return self.clock.spawn(teller, self, news) end
+  local ok, err = coroutine.resume(thread, news)
   if not ok then error(debug.traceback(thread, tostring(err)), 0) end
+end
+
+---@param list table[]  news of one readout
+function Gateway:tell(list)
+  for _, news in ipairs(list) do
+    feed_streams(self, news)
+    tell(self, news)
+  end
 end
 
 -- Not in the coroutine of the line: a callback may wait for that.
@@ -221,11 +221,13 @@ function Gateway:values()
   local stream = { first = 1, last = 0, lost = 0, event = self.clock.event() }
   self.streams[stream] = true
   self:start()
-  local left = setmetatable({}, { __close = function() self.streams[stream] = nil end })
+  local left = setmetatable({}, { __close = function() self.streams[stream], self.awaited[stream] = nil, nil end })
   return function()
     while stream.first > stream.last do
       if not self.is_running then return nil end
+      self.awaited[stream] = true -- nothing else holds a coroutine that waits
       stream.event:wait()
+      self.awaited[stream] = nil
     end
     local news = stream[stream.first]
     stream[stream.first] = nil
@@ -388,6 +390,11 @@ local function same_line(old, new)
   return true
 end
 
+-- Who was stopped or started by hand stays so, unless the new config says something else about that.
+local function stopped_after(old, new)
+  return (old.settings.disabled == new.settings.disabled and not old.is_too_large and old or new).stopped
+end
+
 -- Values, states of transformations, counters and log of what stays as it was.
 local function inherit(old_connections, connections)
   local named = by_name(old_connections)
@@ -397,6 +404,7 @@ local function inherit(old_connections, connections)
       connection.log, connection.statistics = old.log, old.statistics
       connection.log:set_level(connection.settings.log_level)
       connection.error, connection.error_time = old.error, old.error_time
+      connection.stopped = stopped_after(old, connection)
       local bindings = by_name(old.bindings)
       for _, binding in ipairs(connection.bindings) do
         local before = bindings[binding.name]
@@ -554,7 +562,7 @@ end
 ---@param name string
 function Gateway:start_part(name)
   local part = part_of(self, name, 2)
-  part.stopped = false
+  part.stopped, part.is_too_large = false, nil
   local line = part.line or part.connection.line
   line:wake()
 end

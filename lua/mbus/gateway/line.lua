@@ -61,7 +61,13 @@ end
 
 local function publish_failure(self, meter, err)
   local now, time, text, list = self.clock.now(), self.clock.time(), text_of(err, meter), {}
-  for _, binding in ipairs(Schedule.served(meter)) do list[#list + 1] = binding:fail(text, now, time) end
+  for _, binding in ipairs(Schedule.served(meter)) do
+    if err.code == "shutdown" then -- as those that were not being read
+      list[#list + 1] = binding:halt(text, time)
+    else
+      list[#list + 1] = binding:fail(text, now, time)
+    end
+  end
   tell(self, list)
 end
 
@@ -73,9 +79,9 @@ local function log_change(from, to, reason)
   from.log:add("warning", ("hands over to %s: %s"):format(to.name, reason))
 end
 
--- Meters that were not reached over the one may be reached over the other.
+-- Meters that were not reached over the one may be reached over the other. Who is not has failed before all the same.
 local function forgive(self)
-  for _, meter in ipairs(self.schedule.meters) do meter.failures, meter.offline_until = 0, nil end
+  for _, meter in ipairs(self.schedule.meters) do meter.offline_until = nil end
 end
 
 local function activate(self, position, reason)
@@ -104,6 +110,19 @@ local function reach(self)
     if not connection.stopped then first_error = first_error or err end
   end
   return nil, first_error or Error.new("closed", "the connection is stopped", { bus = self.connections[1].name })
+end
+
+-- To the next that can be opened. The one that fails is not given up for nothing: perhaps it is the meters that are silent.
+local function change_over(self, reason)
+  local count = #self.connections
+  for step = 1, count - 1 do
+    local position = (self.active - 1 + step) % count + 1
+    if self.connections[position]:open() then
+      activate(self, position, reason)
+      return true
+    end
+  end
+  return false
 end
 
 -- The master, or a backup that is more of a master, may be there again. Returns the readout that has shown it.
@@ -147,6 +166,16 @@ local function check_master(self)
   end
 end
 
+local function any_running(self)
+  for _, connection in ipairs(self.connections) do
+    if connection:is_running() then return true end
+  end
+  return false
+end
+
+---@return boolean  at least one of its connections is to be used
+function Line:any_running() return any_running(self) end
+
 local function others(self)
   for position, connection in ipairs(self.connections) do
     if position ~= self.active and connection:is_running() then return true end
@@ -154,16 +183,19 @@ local function others(self)
   return false
 end
 
+-- Also where it is tried once more, as after a change-over.
+local function is_dead(self, meter) return meter.failures >= self:connection().settings.offline_after end
+
 local function somebody_answers(self)
   for _, meter in ipairs(self.schedule.meters) do
-    if meter.parts[1] and not meter.offline_until then return true end
+    if meter.parts[1] and not is_dead(self, meter) then return true end
   end
   return false
 end
 
 -- A meter that is known not to answer says nothing about the bus, unless none answers.
 local function count_failure(self, connection, meter, err)
-  if Connection.is_lost(err) or meter.offline_until and somebody_answers(self) then return end
+  if Connection.is_lost(err) or is_dead(self, meter) and somebody_answers(self) then return end
   connection.failing = connection.failing + 1
 end
 
@@ -181,17 +213,14 @@ local function read_once(self, meter, retries)
     connection.failing = 0
     return readout
   end
-  if connection.stopped or self.stopping then return nil, err end
+  if self.stopping then return nil, err end
+  if connection.stopped then return nil, err, others(self) end
   count_failure(self, connection, meter, err)
   if not others(self) then return nil, err end
-  local again = Connection.is_lost(err)
-  if connection.failing >= connection.settings.attempts then
-    connection.retry_at = self.clock.now() + connection.settings.reconnect_interval / 1000
-    connection.open_error = err
-    connection:close()
-    again = true
-  end
-  return nil, err, again
+  local is_lost = Connection.is_lost(err)
+  -- Lost twice without an answer in between: it can be opened, and that is all.
+  if connection.failing < (is_lost and 2 or connection.settings.attempts) then return nil, err, is_lost end
+  return nil, err, change_over(self, tostring(err))
 end
 
 local function fetch(self, meter, retries)
@@ -250,7 +279,7 @@ local function poll(self, meter)
   self.busy_with = meter
   local readout, err = fetch(self, meter, is_trial and 0 or nil)
   self.busy_with = nil
-  if not readout and (self.stopping or self:connection().stopped) then err = shutdown(self:connection()) end
+  if not readout and (self.stopping or not any_running(self)) then err = shutdown(self:connection()) end
   if readout then
     succeed(self, meter)
     publish(self, meter, readout)
@@ -271,16 +300,6 @@ local function close_stopped(self)
   end
 end
 
-local function any_running(self)
-  for _, connection in ipairs(self.connections) do
-    if connection:is_running() then return true end
-  end
-  return false
-end
-
----@return boolean  at least one of its connections is to be used
-function Line:any_running() return any_running(self) end
-
 -- What could eat the memory of everybody is stopped alone.
 local function check_memory(self)
   for _, connection in ipairs(self.connections) do
@@ -289,7 +308,7 @@ local function check_memory(self)
       local bytes = require("mbus.gateway.diagnostics").memory(connection)
       if bytes > limit then connection.log:clear() end
       if bytes > limit and require("mbus.gateway.diagnostics").memory(connection) > limit then
-        connection.stopped = true
+        connection.stopped, connection.is_too_large = true, true
         connection:complain(("memory limit: it uses %d of %d bytes"):format(bytes, limit))
       end
     end
@@ -311,16 +330,25 @@ local function act(self)
     return true
   end
   if not any_running(self) then
+    self.has_paused = true -- what falls out while it is stopped is no overrun
     dismiss_waiters(self)
     return false
   end
   local due = self.schedule:next_due()
   if due and self.clock.now() >= due then
     check_memory(self)
-    note_overruns(self, self.schedule:advance(self.clock.now()))
+    local late = self.schedule:advance(self.clock.now())
+    if not self.has_paused then note_overruns(self, late) end
+    self.has_paused = false
   end
   local meter = self.schedule:take()
-  if meter then poll(self, meter) else check_master(self) end
+  if not meter then
+    check_master(self)
+  elseif Schedule.is_needed(meter) then
+    poll(self, meter)
+  else
+    Schedule.done(meter)
+  end
   return meter ~= nil
 end
 
@@ -462,7 +490,7 @@ end
 
 -- Runs `fn` between two readouts and waits for what it returns.
 local function between(self, fn)
-  if not self.is_running then return nil, shutdown(self:connection()) end
+  if not self.is_running or self.stopping then return nil, shutdown(self:connection()) end
   local waiter = { event = self.clock.event() }
   self.commands[#self.commands + 1] = function()
     local ok, result, err
@@ -485,7 +513,7 @@ end
 ---@return mbus.Readout? readout
 ---@return mbus.Error? err
 function Line:demand(meter)
-  if not self.is_running or not any_running(self) then return nil, shutdown(self:connection()) end
+  if not self.is_running or self.stopping or not any_running(self) then return nil, shutdown(self:connection()) end
   local waiter = { event = self.clock.event() }
   Schedule.join(meter, waiter)
   if self.busy_with ~= meter then self.schedule:enqueue(meter, true) end

@@ -222,6 +222,16 @@ function M.served(meter)
 end
 
 ---@param meter mbus.gateway.Meter
+---@return boolean  somebody wants its readout: not where that has come, or its bindings were stopped, since it was queued
+function M.is_needed(meter)
+  if meter.waiters[1] then return true end
+  for _, part in ipairs(meter.parts) do
+    if part.is_due and is_wanted(part) then return true end
+  end
+  return false
+end
+
+---@param meter mbus.gateway.Meter
 function M.done(meter)
   for _, part in ipairs(meter.parts) do
     if part.is_due then
