@@ -137,7 +137,7 @@ describe("the traceback of a bug in a scan", function()
   it("is kept", function()
     local procedure = require "mbus.procedure.scan"
     local _, plan = procedure.prepare(1, { range = 5 })
-    local link = { settings = { baudrate = 2400 }, now = function() return 0 end }
+    local link = { settings = { baudrate = 2400, timeout = 0.2 }, now = function() return 0 end }
     function link.report() error "a bug" end
     local ok, err = pcall(procedure.run, link, plan)
     assert.is_false(ok)

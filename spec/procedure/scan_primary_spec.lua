@@ -175,6 +175,17 @@ describe("a primary scan", function()
     assert.is_true(done.seconds < windows + 16, done.seconds)
   end)
 
+  it("decides about what was odd before it ends with the last meter that is expected", function()
+    local collision = { at(2), at(2, { id = "12345678", delay = 0.1 }) }
+    local done = scan({ collision[1], collision[2], at(4), at(9) }, { expect = 1 })
+    assert.same({ false, { 2 }, 1 }, { done.result.complete, done.result.collisions, done.result.found })
+    assert.is_true(done.seconds < 10, done.seconds)
+    done = scan({ at(2, { telegrams = {} }), at(4), at(9) }, { expect = 1 })
+    assert.same({ true, 2 }, { done.result.complete, done.result.found })
+    done = scan({ at(4), at(9) }, { expect = 1 })
+    assert.same({ true, 1 }, { done.result.complete, done.result.found })
+  end)
+
   it("reads the meters on the way", function()
     local two = { { records = scans.records(2) }, { records = scans.records(3) } }
     local done = scan({ at(4), at(5, { telegrams = two }) }, { read = true })
@@ -234,5 +245,27 @@ describe("a primary scan", function()
     assert.equal(1, seen[6].found)
     for i = 2, #seen do assert.is_true(seen[i].fraction > seen[i - 1].fraction) end
     assert.is_true(math.abs(seen[12].seconds_left - 10 * 0.215) < 0.5)
+  end)
+
+  it("tells how far it is while it decides about what was odd, too", function()
+    local meters, seen = {}, {}
+    for address = 2, 6 do meters[#meters + 1] = at(address, { telegrams = {} }) end
+    local done = scan(meters, { progress = function(progress) seen[#seen + 1] = progress end })
+    local of_second, longest = {}, 0
+    for i = 2, #seen do
+      assert.is_true(seen[i].fraction >= seen[i - 1].fraction)
+      longest = math.max(longest, seen[i].elapsed - seen[i - 1].elapsed)
+      if seen[i].current < seen[i - 1].current then of_second[#of_second + 1] = seen[i].current end
+    end
+    assert.equal(1, seen[#seen].fraction)
+    assert.same({ 2 }, of_second) -- goes back once
+    assert.is_true(longest < 10, longest)
+    -- in the middle of it, what is left is told about right
+    for _, progress in ipairs(seen) do
+      local left = done.result.seconds - progress.elapsed
+      if progress.elapsed > done.result.seconds / 2 and progress.fraction < 1 then
+        assert.is_true(math.abs(progress.seconds_left - left) < 0.5 * left + 3, progress.elapsed)
+      end
+    end
   end)
 end)

@@ -94,6 +94,19 @@ describe("an interrupted scan", function()
     end
   end)
 
+  it("says where it has heard what it has not decided about", function()
+    local meters = { scans.meter("00000002", { address = 2, telegrams = {} }), scans.meter("00000004", { address = 4 }) }
+    local part = scan_some({ meters = meters }, { range = "0-20" }, 12)
+    assert.same({ "00000004" }, { part.found[1].id, part.found[2] and part.found[2].id })
+    assert.matches("address.* 2$", part.result.remarks[1])
+    local rest = scan_some({ meters = meters }, { range = "0-20", resume = part.state })
+    assert.same({ true, 2, {} }, { rest.result.complete, rest.result.found, rest.result.remarks })
+    local mute = rest.found[2].error
+    local again = scan_some({ meters = meters }, { range = "0-20", resume = rest.state })
+    assert.equal(tostring(mute), tostring(again.found[2].error))
+    assert.matches("address 2", tostring(mute))
+  end)
+
   it("comes to its end however often it is interrupted", function()
     local part, count = {}, 0
     repeat

@@ -1,5 +1,6 @@
 -- The wildcard search by secondary address, on the simulator's virtual clock.
 local mbus = require "mbus"
+local Random = require "mbus.simulator.random"
 local scans = require "spec.procedure.scans"
 
 local meter, meters = scans.meter, scans.meters
@@ -257,6 +258,25 @@ describe("a secondary scan", function()
     end
   end)
 
+  it("does not take a byte E5 within spoilt telegrams, or their end, for a late acknowledgement", function()
+    local records = { { quantity = "energy", unit = "Wh", value = 0x00E5E5E5, exponent = 0, data = "int32" } }
+    local same = { delay = 0.04, telegrams = { { records = records } } }
+    local done = scan { meters = scans.meters({ "12340000", "87650000" }, same) }
+    finds_all(done)
+    assert.is_true(done.seconds < 25, done.seconds)
+    for _, seed in ipairs { 138, 171 } do
+      local random, list = Random.new(seed * 31), {}
+      for i = 1, 6 do
+        local many = {}
+        for k = 1, 11 do
+          many[k] = { quantity = "energy", unit = "Wh", value = random:number() * 2 ^ 31 // 1 | 0, exponent = 0, data = "int32" }
+        end
+        list[i] = meter(("%08d"):format(i * 1110000 + 10000), { delay = 0.044, telegrams = { { records = many } } })
+      end
+      finds_all(scan { meters = list, seed = seed })
+    end
+  end)
+
   it("takes little notice of single flipped bits", function()
     local found, all = 0, 0
     for seed = 1, 30 do
@@ -304,6 +324,15 @@ describe("a secondary scan", function()
     assert.equal(10, done.result.found)
     assert.is_false(done.result.complete)
     assert.matches("found 10 of 11 meters", table.concat(done.result.remarks, " "))
+  end)
+
+  it("does not call complete what has shown more meters than were found when it stops", function()
+    local done = scan({ meters = scans.meters { "12345678", "87654321", "11111111" } }, { expect = 1 })
+    assert.same({ false, 1, { ("F"):rep(16) } }, { done.result.complete, done.result.found, done.result.unaccounted })
+    for seed = 1, 20 do
+      local list = scans.random_meters(1 + seed, seed)
+      assert.is_true(scan({ meters = list }, { expect = #list }).result.complete, seed)
+    end
   end)
 
   it("can begin with fixed digits", function()

@@ -78,6 +78,8 @@ local STOP = {}
 ---@field window number    answer window
 ---@field late_by number   what late answers have added to it
 ---@field odd? table<integer, { seen: string?, answers: integer }>  what was heard of primary addresses that is not clear yet
+---@field decided? integer  long windows of the second primary round that are over
+---@field fraction? number  the last one told of a primary scan, which does not go back
 local Scan = {}
 Scan.__index = Scan
 
@@ -181,9 +183,17 @@ local function plain(meter)
   return kept
 end
 
-local function is_enough(scan)
-  local expected = scan.options.expect
-  return expected and #scan.found >= expected
+---Are there as many meters as are expected?
+function Scan:has_enough()
+  local expected = self.options.expect
+  return expected and #self.found >= expected
+end
+
+-- What was odd at primary addresses is decided about first: there may be others.
+local function end_if_enough(scan)
+  if not scan:has_enough() or not scan.options.secondary and #scan.state.doubtful > 0 then return end
+  if scan.options.secondary then secondary.conclude(scan) end
+  scan:stop()
 end
 
 local function note(scan, meter)
@@ -213,7 +223,7 @@ function Scan:tell(meter)
   table.insert(self.state.found, plain(meter))
   self:save()
   self.link:report("found", meter)
-  if is_enough(self) then self:stop() end
+  end_if_enough(self)
 end
 
 -- The whole readout of a meter whose first telegram is there.
@@ -243,7 +253,7 @@ local function recall(scan)
   for _, kept in ipairs(before) do
     local meter = plain(kept)
     meter.resumed = true
-    meter.error = kept.error and Error.new(kept.error.kind, kept.error.message)
+    meter.error = kept.error and Error.new(kept.error.kind, kept.error.message, { address = kept.address })
     scan.known[identity(meter)] = true
     note(scan, meter)
     scan.link:report("found", meter)
@@ -253,7 +263,7 @@ end
 local function scan_all(scan)
   local method = scan.options.secondary and secondary or primary
   recall(scan)
-  if is_enough(scan) then scan:stop() end
+  end_if_enough(scan)
   for i = scan.state.speed, #scan.options.baud do
     local baudrate = scan.options.baud[i]
     if baudrate and baudrate ~= scan.link.settings.baudrate then
@@ -261,6 +271,7 @@ local function scan_all(scan)
       if not ok then scan:stop(err) end
     end
     method.run(scan)
+    end_if_enough(scan)
     if scan.options.baud[i + 1] then
       method.leave(scan)
       scan.state.speed, scan.state.nodes, scan.state.next, scan.state.pass = i + 1, {}, nil, nil
@@ -275,6 +286,9 @@ local function result_of(scan)
   local unaccounted, remarks = scan.state.unaccounted, table.move(scan.state.remarks, 1, #scan.state.remarks, 1, {})
   if expected and #scan.found < expected then
     remarks[#remarks + 1] = ("found %d of %d meters"):format(#scan.found, expected)
+  end
+  if not scan.options.secondary and #scan.state.doubtful > 0 then
+    remarks[#remarks + 1] = "not decided yet what was heard at or near address " .. table.concat(scan.state.doubtful, ", ")
   end
   return {
     complete = not scan.link:is_aborted() and #scan.collisions == 0 and #unaccounted == 0 and #remarks == 0,

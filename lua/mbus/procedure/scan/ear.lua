@@ -165,6 +165,16 @@ function M.acknowledgements(heard)
   return count
 end
 
+---Is there an acknowledgement before or behind something else? Within a spoilt telegram E5 is one of its bytes, and what it
+---ends with may look like a short frame.
+---@param heard mbus.scan.Heard
+---@return boolean
+function M.has_acknowledgement_beside(heard)
+  local events = heard.events
+  if #events == 0 or M.acknowledgements(heard) == #events then return false end
+  return is_acknowledgement(events[1]) or events[#events].type == "ack"
+end
+
 ---What an answer to REQ_UD2 is worth.
 ---@param heard mbus.scan.Heard
 ---@param is_meant fun(telegram: mbus.Telegram): boolean  is it the meter that was asked?

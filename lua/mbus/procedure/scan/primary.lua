@@ -251,6 +251,20 @@ local function compare(scan, address, is)
   note_unconfirmed(scan, address, odd.answers, is == "silent" and 0 or 1)
 end
 
+-- Long windows that it takes to decide about an address, roughly.
+local function windows_for(scan, address) return scan.odd[address] and 3 or 1 end
+
+-- By the time that both rounds take. What becomes doubtful adds to it.
+local function progress(scan, asked, current)
+  local settings, left = scan.link.settings, 0
+  for _, address in ipairs(scan.state.doubtful) do left = left + windows_for(scan, address) end
+  local short = 55 / settings.baudrate + settings.timeout -- seconds of an address where nobody is
+  local long = short + PATIENCE
+  local done = asked * short + scan.decided * long
+  scan.fraction = math.max(scan.fraction, done / (#scan.options.addresses * short + (scan.decided + left) * long))
+  scan:progress(scan.fraction, current)
+end
+
 -- Asks each once, however much else is heard.
 local function visit_doubtful(scan)
   local addresses, asked, link, late_by = scan.state.doubtful, {}, scan.link, scan.late_by
@@ -259,7 +273,11 @@ local function visit_doubtful(scan)
   link:sleep(link:now() + PATIENCE)
   while #addresses > 0 do
     local address = addresses[1]
-    if not asked[address] then compare(scan, address, is_told(scan, address) and "good" or visit(scan, address)) end
+    if not asked[address] then
+      progress(scan, #scan.options.addresses, address)
+      compare(scan, address, is_told(scan, address) and "good" or visit(scan, address))
+      scan.decided = scan.decided + windows_for(scan, address)
+    end
     asked[address] = true
     table.remove(addresses, 1)
     scan:save()
@@ -276,11 +294,12 @@ end
 ---@param scan mbus.scan.Scan
 function M.run(scan)
   local addresses, state = scan.options.addresses, scan.state
-  scan.odd = {}
+  scan.odd, scan.decided, scan.fraction = {}, 0, 0
   for _, address in ipairs(state.doubtful) do scan.odd[address] = { answers = 0 } end
   -- Answers of those asked shortly before an interruption may have been late, and nobody has heard them.
   for i = math.max(1, (state.next or 1) - RECENT), #addresses do
-    scan:progress((i - 1) / #addresses, addresses[i])
+    if scan:has_enough() then break end
+    progress(scan, i - 1, addresses[i])
     if not is_told(scan, addresses[i]) then (is_first(scan) and visit or look)(scan, addresses[i]) end
     state.next = math.max(state.next or 1, i + 1)
     scan:save()

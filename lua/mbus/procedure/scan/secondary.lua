@@ -92,8 +92,7 @@ end
 
 -- Did somebody answer the selection only now? An acknowledgement beside an answer is none to REQ_UD2.
 local function is_late(heard, verdict)
-  local acknowledgements = verdict == "bad" and ear.acknowledgements(heard) or 0
-  return heard.early or acknowledgements > 0 and #heard.events > acknowledgements
+  return heard.early or verdict == "bad" and ear.has_acknowledgement_beside(heard)
 end
 
 local function demand(self, mask, lenient)
@@ -633,16 +632,22 @@ local function is_dubious(self)
   return hidden or scan.garbles and not scan.delivers or expected and #scan.found < expected
 end
 
+-- Are as many told of under this mask as one with several must have?
+local function shows_enough(mask, told)
+  local known = 0
+  for _, meter in ipairs(told) do
+    if Address.matches(mask:sub(1, 16), meter.address) then known = known + (meter.collision and NEED.many or 1) end
+  end
+  return known >= NEED.many
+end
+
 -- What the second pass has found may be what the first one has missed.
 local function account(self)
   local state = self.scan.state
   local here, left = found_here(self.scan, state.found), settled(state)
   for i = #left + 1, #state.unaccounted do
-    local mask, known = state.unaccounted[i], 0
-    for _, meter in ipairs(here) do
-      if Address.matches(mask, meter.address) then known = known + (meter.collision and NEED.many or 1) end
-    end
-    if known < NEED.many then left[#left + 1] = mask end
+    local mask = state.unaccounted[i]
+    if not shows_enough(mask, here) then left[#left + 1] = mask end
   end
   state.unaccounted = left
 end
@@ -723,6 +728,17 @@ function M.run(scan)
   settle(scan.state)
   self.done = 1
   progress(self, scan.options.mask)
+end
+
+---The search ends before all masks are gone into: those that have shown more than was found are reported.
+---@param scan mbus.scan.Scan
+function M.conclude(scan)
+  local self = scan.search
+  if not self then return end
+  local here = found_here(scan, scan.state.found)
+  for mask, node in pairs(self.nodes) do
+    if node.kind == "many" and not node.total and not shows_enough(mask, here) then report(self, mask) end
+  end
 end
 
 ---Leaves no meter selected.
