@@ -170,6 +170,20 @@ describe("a bus", function()
     assert.truthy(bus:read(12))
   end)
 
+  it("refuses it also while a scan that was left puts the bus in order", function()
+    local armed
+    local bus
+    bus = assert(mbus.open("sim:", { trace = function() if armed then bus:read(10) end end }))
+    local search = bus:scan { secondary = true }
+    assert.truthy(search())
+    armed = true
+    local ok, message = pcall(search.close, search)
+    armed = false
+    assert.is_false(ok)
+    assert.matches("bus_spec.lua:%d+: a request of this bus is under way", message)
+    assert.truthy(bus:read(12))
+  end)
+
   it("refuses addresses without using the line", function()
     local transport = scripted {}
     local none, err = Bus.new(transport):read(251)

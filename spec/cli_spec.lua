@@ -233,6 +233,14 @@ describe("mbus decode --replay", function()
 end)
 
 describe("mbus read", function()
+  it("reads nothing where one of the addresses is wrong", function()
+    for _, addresses in ipairs { "bad 10", "10 bad", "10 12 bad 15" } do
+      local code, out, err = mbus("read sim: " .. addresses)
+      assert.same({ 2, "" }, { code, out })
+      assert.matches('^mbus: bad address "bad"[^\n]*\n$', err)
+    end
+  end)
+
   it("tells in the document, too, that a readout is not whole", function()
     helper.with_folder(function(folder)
       local head = "78 56 34 12 24 40 01 07 55 00 00 00 "

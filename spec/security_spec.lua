@@ -308,6 +308,7 @@ describe("the AFL", function()
   it("is named as the reason wherever a telegram is shown", function()
     local telegram = require("mbus").decode(altered(V3, 9), { keys = KEY })
     assert.matches('"code":"bad_mac"', require("mbus.format.json").telegram(telegram))
+    assert.matches("<!%-%- [^\n]*MAC[^\n]* %-%->", require("mbus.format.xml").telegram(telegram))
     assert.matches("Problem +meter 1234567893153303: the telegram%s+was%s+altered", require("mbus.format.table").telegram(telegram))
   end)
 

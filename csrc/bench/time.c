@@ -5,7 +5,7 @@
 
 time_t time(time_t *seconds)
 {
-  if (seconds)
-    *seconds = 1;
-  return 1;
+    if (seconds)
+        *seconds = 1;
+    return 1;
 }

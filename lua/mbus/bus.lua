@@ -499,7 +499,8 @@ local function leave(search)
     return
   end
   search.left, search.bus.common.search = true, nil
-  local _ <close> = search.bus.lock
+  local lock <close> = search.bus.lock
+  lock.user = coroutine.running()
   engine:abort()
   while engine:wants() ~= "done" do drive(search.bus, engine, {}) end
   arrive(search.bus, engine.link)

@@ -80,6 +80,11 @@ local core = {}
 ---@field error? mbus.Error          why records are missing
 ---@field application_error? { code: integer, name: string }  of CI 70
 ---@field alarm_status? integer      of CI 71
+---@field application_reset? string  subcode of CI 50 or 53 as hex text, "" without
+---@field selection? { id: string, manufacturer_code: integer, version: integer, medium: integer }  of CI 52 or 56
+---@field set_baud_rate? integer     of CI B8 to BF
+---@field synchronize? boolean       CI 5C or 54
+---@field global_readout_request? boolean  DIF 7F
 ---@field format_signature? integer  of a compact frame
 ---@field payload? string            all bytes behind the header
 local telegram = {}

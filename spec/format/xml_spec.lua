@@ -192,16 +192,6 @@ describe("XML", function()
     assert.matches("<!%-%- the telegram ends inside the data of a record at byte 24 %-%->", text)
   end)
 
-  it("tells of a MAC or a key that does not fit", function()
-    local afl, key = core.unhex "0F 00 2C 25 B3 0A 00 00" .. ("\0"):rep(8), ("0"):rep(32)
-    local plain = core.unhex "72 78 56 34 12 93 15 33 03 75 00 00 00 01 13 07"
-    local text = xml.telegram((mbus.decode(core.long(8, 5, 0x90, afl .. plain), { keys = key })))
-    assert.same({}, data_of(parse(text)).records)
-    assert.matches("<!%-%- [^\n]*MAC[^\n]* %-%->", text)
-    local foreign = core.unhex "78 56 34 12 24 40 01 07 55 00 10 05" .. ("\1"):rep(16)
-    assert.matches("<!%-%- the key is not that of meter", xml.telegram((mbus.decode(core.long(8, 5, 0x72, foreign), { keys = key }))))
-  end)
-
   it("has the shape for the fixed structure, with the status bits and the historic unit read right", function()
     local data = data_of(parse(xml.telegram(decode "68 13 13 68 08 05 73 78 56 34 12 0a 00 e9 7e 01 00 00 00 35 01 00 00 3c 16")))
     assert.same({ { "Id", "12345678" }, { "Medium", "Water" }, { "AccessNumber", "10" }, { "Status", "00" } }, data.slave)

@@ -202,6 +202,17 @@ describe("a primary scan", function()
     assert.equal(2400, done.sim.baudrate)
   end)
 
+  it("does not forget two meters of which a gateway has let something through once, or twice", function()
+    local one = { { records = scans.records(1) } }
+    local meters = { at(5, { id = "12345678", telegrams = one }), at(5, { id = "87654321", telegrams = one }) }
+    for probe, seeds in pairs { nke = { 31, 33, 80, 128 }, req = { 61, 134, 270, 309 } } do
+      for _, seed in ipairs(seeds) do
+        local done = scans.scan({ meters = meters, converter = { damaged = "drop" }, seed = seed }, { range = "3-7", probe = probe })
+        assert.is_false(done.result.complete, probe .. seed)
+      end
+    end
+  end)
+
   it("does not take what is at one address at different line speeds for one and the same", function()
     local function kinds(meters)
       local done, list = scan(meters, { baud = { 2400, 9600 }, range = "4-6" }), {}

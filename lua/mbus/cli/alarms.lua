@@ -14,23 +14,13 @@ Examples:
   mbus alarms /dev/ttyUSB0 5 6 7]]
 end
 
----@return (integer|string)[]? addresses  nil: there are wrong ones, and all are told
-local function parse(texts)
-  local addresses = {}
-  for _, text in ipairs(texts) do
-    local parsed, err = require("mbus.address").parse(text)
-    if parsed then addresses[#addresses + 1] = parsed.text else console.complain(err) end
-  end
-  return #addresses == #texts and addresses or nil
-end
-
 local function sentence(result)
   if not result.alarm then return "no alarm" end
   return result.status and ("alarm %02X"):format(result.status) or "class 1 data"
 end
 
 function M.run(args)
-  local addresses = parse(args.address)
+  local addresses = bus_options.addresses(args.address)
   if not addresses then return console.USAGE end
   local bus, code = bus_options.open(args)
   if not bus then return code end

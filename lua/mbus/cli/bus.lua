@@ -59,4 +59,15 @@ function M.open(args)
   return nil, err.kind == "invalid" and console.USAGE or console.NO_BUS
 end
 
+---@param texts string[]
+---@return (integer|string)[]? addresses  as messages show them; nil: there are wrong ones, and all are told
+function M.addresses(texts)
+  local addresses = {}
+  for _, text in ipairs(texts) do
+    local parsed, err = require("mbus.address").parse(text)
+    if parsed then addresses[#addresses + 1] = parsed.text else console.complain(err) end
+  end
+  return #addresses == #texts and addresses or nil
+end
+
 return M

@@ -19,17 +19,6 @@ Examples:
   mbus read /dev/ttyUSB0 254 --trace]]
 end
 
----@return (integer|string)[]? addresses  as messages show them; nil: there are wrong ones, and all are told
-local function parse(texts)
-  local address = require "mbus.address"
-  local addresses = {}
-  for i, text in ipairs(texts) do
-    local parsed, err = address.parse(text)
-    if parsed then addresses[i] = parsed.text else console.complain(err) end
-  end
-  return #addresses == #texts and addresses or nil
-end
-
 ---A message that the next one replaces, where somebody looks.
 local function progress(interactive, text)
   if interactive then io.stderr:write("\r\27[K", text) end
@@ -64,7 +53,7 @@ local function read_all(bus, addresses, args)
 end
 
 function M.run(args)
-  local addresses = parse(args.address)
+  local addresses = bus_options.addresses(args.address)
   if not addresses then return console.USAGE end
   local bus, code = bus_options.open(args)
   if not bus then return code end

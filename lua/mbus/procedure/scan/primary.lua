@@ -228,14 +228,22 @@ local function by_data(scan, address)
     tell_meter(scan, address, telegram)
     return verdict
   end
+  local odd = scan.odd[address]
+  local is_again = verdict == "bad" and odd and odd.seen == "bad"
   verdict = verify(scan, address, { [verdict] = heard })
+  if verdict == "silent" and is_again then
+    scan:remark(("what address %d answers is spoilt, or does not come: it may be several meters"):format(address))
+  end
   return REASONS[verdict] and tell_mute(scan, address, verdict) or verdict
 end
 
 local PROBES = { nke = { by_acknowledgement }, req = { by_data }, both = { by_acknowledgement, by_data } }
 
+-- Where something was heard, silence is asked for once more: of a collision it may be what a gateway passes on.
 local function visit(scan, address)
-  for _ = 0, scan.options.retries or 0 do
+  local odd = scan.odd[address]
+  local times = 1 + (scan.options.retries or 0) + (odd and odd.seen and 1 or 0)
+  for _ = 1, times do
     for _, probe in ipairs(PROBES[scan.options.probe]) do
       local is = probe(scan, address)
       if is ~= "silent" then return is end
