@@ -126,6 +126,7 @@ build = {
     ["mbus.gateway.schema"] = "lua/mbus/gateway/schema.lua",
     ["mbus.gateway.statistics"] = "lua/mbus/gateway/statistics.lua",
     ["mbus.gateway.transformation"] = "lua/mbus/gateway/transformation.lua",
+    ["mbus.options"] = "lua/mbus/options.lua",
     ["mbus.procedure.alarms"] = "lua/mbus/procedure/alarms.lua",
     ["mbus.procedure.arguments"] = "lua/mbus/procedure/arguments.lua",
     ["mbus.procedure.engine"] = "lua/mbus/procedure/engine.lua",

@@ -79,6 +79,21 @@ describe("encode makes", function()
     is("68 06 06 68 53 01 51 0C 93 0C 50 16", encode.write(1, "\x0C\x93\x0C")) -- an action, without data
   end)
 
+  it("raises on options that there are not: a misspelt one would select more meters", function()
+    for name, fn in pairs {
+      fabricaton = function() encode.select("12345678", { fabricaton = "01020304" }) end,
+      summertime = function() encode.clock(1, "2024-02-29T13:45", { summertime = true }) end,
+      mor = function() encode.telegram(1, { access_no = 1 }, nil, { mor = true }) end,
+      tolerent = function() require("mbus").gateway({ connections = {} }, { tolerent = true }) end,
+      sed = function() require("mbus").simulator.new("house", { sed = 1 }) end,
+      updte = function() require("mbus").freeclient.new("", { bus = { devices = {} }, updte = print }) end,
+    } do
+      local ok, message = pcall(fn)
+      assert.is_false(ok)
+      assert.matches("encode_spec.lua:%d+: there is no option " .. name, message)
+    end
+  end)
+
   it("nothing of cut records, which would take what is missing from the one behind them", function()
     local energy = { quantity = "energy", value = 1000, data = "int32" }
     local function fails(message, ...) assert.matches(message, select(2, pcall(encode.write, 1, ...)), 1, true) end

@@ -11,6 +11,7 @@
 local Address = require "mbus.address"
 local clock = require "mbus.clock"
 local core = require "mbus.core"
+local options_of = require "mbus.options"
 local records = require "mbus.records"
 local request = require "mbus.request"
 
@@ -32,6 +33,10 @@ local M = {
 }
 
 local ALL = "\x7F"
+-- Options.
+local SELECT = { fabrication = true, records = true, fcb = true, mode2 = true }
+local CLOCK = { type = true, summer_time = true, hundred_years = true, fcb = true }
+local TELEGRAM = { more = true, manufacturer_data = true }
 
 ---Data records, one behind the other.
 ---@param list table|string  bytes, or an array of tables as `record` takes them and of bytes
@@ -73,7 +78,7 @@ end
 function M.select(mask, options)
   local address, err = Address.parse(mask)
   if not (address and address.digits) then error(tostring(err or "a selection has 8 or 16 hex digits"), 2) end
-  options = options or {}
+  options = options_of.check(options, SELECT, 2)
   local more = options.fabrication and fabrication_record(options.fabrication) or ""
   if options.records then more = more .. records.encode(2, options.records) end
   local c = options.fcb == 1 and 0x73 or 0x53
@@ -99,7 +104,7 @@ end
 ---@param options? table  type: "F" (default) or "I"; summer_time: true; hundred_years: true; fcb
 ---@return string bytes
 function M.clock(a, time, options)
-  options = options or {}
+  options = options_of.check(options, CLOCK, 2)
   local kind = options.type or "F"
   if kind ~= "F" and kind ~= "I" then error('option type: "F" or "I" expected', 2) end
   local parsed, err = time, nil
@@ -146,7 +151,7 @@ end
 ---@param options? table  more: true, DIF 1F at the end, more telegrams follow; manufacturer_data: bytes behind DIF 0F
 ---@return string bytes
 function M.telegram(a, fields, list, options)
-  options = options or {}
+  options = options_of.check(options, TELEGRAM, 2)
   local data = list and #list > 0 and records.encode(2, list) or ""
   local special = options.more and "\x1F" or options.manufacturer_data and "\x0F" or ""
   local header = fields.id and M.long_header(fields) or short_header(fields)

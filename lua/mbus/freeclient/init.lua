@@ -285,12 +285,16 @@ local function open(host, script)
   return host
 end
 
+local OPTIONS = { bus = true, name = true, instructions = true, seconds = true, memory = true, print = true, update = true,
+  status = true }
+
 ---@param script string  Lua source
 ---@param options mbus.freeclient.Options
 ---@return mbus.freeclient.Host? host
 ---@return mbus.Error? err  invalid: with the line of the script
 function M.new(script, options)
   if type(script) ~= "string" then error("a script is a string, not " .. type(script), 2) end
+  require("mbus.options").check(options, OPTIONS, 2)
   check(options)
   local host = setmetatable({
     name = printable(options.name or "script"), bus_name = options.bus.name and printable(options.bus.name),

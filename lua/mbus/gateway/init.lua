@@ -89,8 +89,11 @@ end
 ---@class mbus.gateway.Options
 ---@field ports? table<string, string>  what the ports that a BACRouter's export names are here
 ---@field tolerant? boolean  what is wrong in the config is left out and told, the rest works; default: it is refused
+---@field log_level? string  "error", "warning", "info" or "debug", of all connections instead of their own
 ---@field clock? table       default the computer's; see clock.lua
 ---@field open? fun(settings: table, options: table): table?, mbus.Error?  opens the transport of a connection; default by URL
+
+local OPTIONS = { ports = true, tolerant = true, log_level = true, clock = true, open = true }
 
 ---@param config table|string  a config or the name of its file
 ---@param options? mbus.gateway.Options
@@ -100,7 +103,7 @@ function Gateway.new(config, options)
   if type(config) ~= "table" and type(config) ~= "string" then
     error("a config is a table, or the name of a file, not " .. type(config), 2)
   end
-  options = options or {}
+  options = require("mbus.options").check(options, OPTIONS, 2)
   local checked, err = resolve(config, options)
   if not checked then return nil, err end
   local self = setmetatable({ config = checked, options = options, clock = options.clock or Clock.real(),

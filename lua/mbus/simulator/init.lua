@@ -65,12 +65,14 @@ end
 ---@field trace? fun(direction: string, bytes: string, time: number, meter?: mbus.simulator.Meter)  direction "receive" (a frame
 ---                       of the master; time of its end) or "send" (an answer; time of its start)
 
+local OPTIONS = { seed = true, name = true, trace = true }
+
 ---@param description? table|string  what M.load takes or has returned
 ---@param options? mbus.simulator.Options
 ---@return mbus.simulator.Simulator? sim
 ---@return mbus.Error? err  as of M.load
 function M.new(description, options)
-  options = options or {}
+  options = require("mbus.options").check(options, OPTIONS, 2)
   local checked, err = M.load(description)
   if not checked then return nil, err end
   local random = Random.new(options.seed or checked.seed)
