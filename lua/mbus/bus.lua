@@ -15,6 +15,7 @@
 local Error = require "mbus.error"
 local Engine = require "mbus.procedure.engine"
 local Link = require "mbus.procedure.link"
+local Options = require "mbus.options"
 local Address = require "mbus.address"
 
 ---@class mbus.BusOptions
@@ -98,10 +99,6 @@ local function one_of_nke(value)
   if type(value) ~= "boolean" and value ~= "never" then return 'true, false or "never" expected' end
 end
 
-local function boolean(value)
-  if type(value) ~= "boolean" then return "true or false expected" end
-end
-
 local function one_of_c(value)
   if value ~= 0x53 and value ~= 0x73 then return "0x53 or 0x73 expected" end
 end
@@ -116,31 +113,17 @@ local function callable(value)
 end
 
 local seconds = at_least(0)
-local function keys_or_finder(value)
-  if type(value) ~= "string" and type(value) ~= "table" and type(value) ~= "function" then
-    return "a key, a table of keys by address, or a function expected"
-  end
-end
 
 local CHECKS = {
   baudrate = at_least(1), timeout = seconds, margin = seconds, gap = seconds, idle = seconds, post_nke_delay = seconds,
   retries = at_least(0, true), max_telegrams = at_least(1, true), nke = one_of_nke, trace = callable,
-  select_c = one_of_c, application_reset = reset_or_subcode, ignores_fcb = boolean, dry_run = boolean,
-  keys = keys_or_finder,
+  select_c = one_of_c, application_reset = reset_or_subcode, ignores_fcb = Options.boolean, dry_run = Options.boolean,
+  keys = Options.keys,
 }
 
--- A misspelt option would be ignored, and what it was to prevent would happen.
----@param others table<string, any>  options that belong to somebody else; "boolean": what they are
+---@param others table<string, any>  options that belong to somebody else
 local function check_options(options, level, others)
-  if options == nil then return {} end
-  if type(options) ~= "table" then error("options are a table, not " .. type(options), level + 1) end
-  for name, value in pairs(options) do
-    local check = CHECKS[name] or others[name] == "boolean" and boolean
-    local wrong = check and check(value)
-    if wrong then error(("option %s: %s"):format(name, wrong), level + 1) end
-    if not check and not others[name] then error("there is no option " .. tostring(name), level + 1) end
-  end
-  return options
+  return (Options.check(options, CHECKS, level + 1, others)) -- no tail call, which would have no level of its own
 end
 
 -- Those of a bus, and of whatever carries its bytes.

@@ -19,25 +19,12 @@ local decode = require("mbus.decode").telegram
 ---@field run fun()  runs all that was spawned until nothing is left to do
 local M = {}
 
-local function table_only(value) return type(value) ~= "table" and "a table expected" end
-
-local DECODE_OPTIONS = {
-  formats = table_only,
-  address = function() return nil end,
-  keys = function(value)
-    local kind = type(value)
-    return kind ~= "string" and kind ~= "table" and kind ~= "function" and "a key, a table of keys, or a function expected"
-  end,
-}
-
-local function check_options(options, level)
-  if type(options) ~= "table" then error("options are a table, not " .. type(options), level + 1) end
-  for name, value in pairs(options) do
-    local check = DECODE_OPTIONS[name] or error("there is no option " .. tostring(name), level + 1)
-    local wrong = check(value)
-    if wrong then error(("option %s: %s"):format(name, wrong), level + 1) end
-  end
+local function formats(value)
+  if type(value) ~= "table" then return "a table expected" end
 end
+
+local DECODE_OPTIONS = { formats = formats, address = true,
+  keys = function(value) return require("mbus.options").keys(value) end }
 
 ---Reads one telegram. Its records are decoded when they are asked for.
 ---@param bytes string  exactly one frame
@@ -46,7 +33,7 @@ end
 ---@return mbus.Error? err  the frame itself is bad; beside a telegram: its header is good, but it could not be decrypted
 function M.decode(bytes, options)
   if type(bytes) ~= "string" then error("bytes are a string, not " .. type(bytes), 2) end
-  if options ~= nil then check_options(options, 2) end
+  if options ~= nil then require("mbus.options").check(options, DECODE_OPTIONS, 2) end
   return decode(bytes, options)
 end
 

@@ -5,6 +5,7 @@ local Address = require "mbus.address"
 local Error = require "mbus.error"
 local arguments = require "mbus.procedure.arguments"
 local request = require "mbus.request"
+local boolean = require("mbus.options").boolean
 local Target = require "mbus.procedure.target"
 
 local function anew(target)
@@ -78,4 +79,4 @@ local function prepare(level, address, baudrate, options)
   return options or {}, parsed, baudrate, not (options and options.stay == false)
 end
 
-return { prepare = prepare, run = run, options = { stay = "boolean" } }
+return { prepare = prepare, run = run, options = { stay = boolean } }

@@ -4,6 +4,7 @@ local Address = require "mbus.address"
 local arguments = require "mbus.procedure.arguments"
 local clock = require "mbus.clock"
 local request = require "mbus.request"
+local boolean = require("mbus.options").boolean
 local Target = require "mbus.procedure.target"
 
 local CI_SEND = 0x51
@@ -122,6 +123,6 @@ local function prepare(level, address, time, options)
     hundred_years = options.hundred_years }
 end
 
-local OPTIONS = { type = true, hundred_years = "boolean", standard_time = "boolean", summer_time = "boolean" }
+local OPTIONS = { type = true, hundred_years = boolean, standard_time = boolean, summer_time = boolean }
 
 return { prepare = prepare, run = run, options = OPTIONS }

@@ -6,6 +6,7 @@ local clock = require "mbus.clock"
 local arguments = require "mbus.procedure.arguments"
 local records = require "mbus.records"
 local request = require "mbus.request"
+local boolean = require("mbus.options").boolean
 local Target = require "mbus.procedure.target"
 
 local CI_SEND = 0x51
@@ -95,4 +96,4 @@ local function prepare(level, address, wanted, options)
   return options, parsed, records.encode(level + 1, wanted), options.verify
 end
 
-return { prepare = prepare, run = run, options = { verify = "boolean" } }
+return { prepare = prepare, run = run, options = { verify = boolean } }
